@@ -1,0 +1,78 @@
+"""What every test needs: the backend bound before keras is imported, the matrix file's expected failures, a headless screen."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from k3seq import matrix as matrix_file
+
+ROOT = Path(__file__).resolve().parents[1]
+MATRIX = matrix_file.load(ROOT / matrix_file.FILE)
+
+os.environ.setdefault("KERAS_BACKEND", next((n for n in MATRIX.backends if matrix_file.installed(n, MATRIX)), "jax"))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process per core: more threads only wait for each other
+
+BACKEND = os.environ["KERAS_BACKEND"]
+
+
+def pytest_configure(config):
+    matrix_file.require(BACKEND, MATRIX)  # one clear error instead of one per test file
+
+
+def pytest_report_header(config):
+    return f"backend: {BACKEND} {matrix_file.installed(BACKEND, MATRIX)}"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        expected = MATRIX.expected_failure(BACKEND, item.nodeid)
+        if expected is not None:
+            item.add_marker(pytest.mark.xfail(reason=expected.reason, strict=True))
+
+
+@pytest.fixture(scope="session")
+def backend():
+    """The name of the backend that keras is on."""
+    return BACKEND
+
+
+@pytest.fixture(scope="session")
+def matrix():
+    """The project's matrix file, read."""
+    return MATRIX
+
+
+@pytest.fixture(scope="session")
+def tolerance():
+    """`tolerance(check, dtype="float32", case="")` of the matrix file."""
+    return MATRIX.tolerance
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The repository root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of golden vectors and data beside the repository; the test is skipped where it is absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no ../shared beside the repository: golden vectors and data sets are not in it")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Matplotlib keeps figures until they are closed."""
+    import sys
+
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")
