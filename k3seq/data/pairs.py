@@ -1,0 +1,93 @@
+"""Text pairs from files: one pair a line, source and target with one tab between them, UTF-8."""
+
+import collections
+
+from k3seq.errors import DataError, UsageError
+
+
+class Pairs(list):
+    """A list of (source, target).
+
+    Attributes:
+        skipped: `collections.Counter` of the lines left out, by reason.
+    """
+
+    def __init__(self, pairs=()):
+        super().__init__(pairs)
+        self.skipped = collections.Counter()
+
+
+def read_pairs(path, on_error="raise", limit=None):
+    """The pairs of a file, in order.
+
+    Lines end in LF or CRLF; a byte order mark at the start of the file is passed over. White space in a side is kept.
+
+    Args:
+        path: the file.
+        on_error: "raise", or "skip" to leave a bad line out and count it in `skipped`.
+        limit: the most pairs to read; None reads all.
+
+    Returns:
+        `Pairs`.
+
+    Raises:
+        DataError: the file cannot be read; or, with the line's number, a line is not UTF-8, has no tab or more than one, or a
+            side of it is empty or white space alone.
+        UsageError: on_error is neither, or limit is below 1.
+    """
+    check_on_error(on_error)
+    if limit is not None and limit < 1:
+        raise UsageError(f"Expected limit of at least 1. Received: limit={limit}")
+    pairs = Pairs()
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                pair, reason, message = _parse(line)
+                if reason is None:
+                    pairs.append(pair)
+                elif on_error == "raise":
+                    raise DataError(message, path, number)
+                else:
+                    pairs.skipped[reason] += 1
+                if len(pairs) == limit:
+                    break
+    except OSError as error:
+        raise DataError(f"Expected a file of text pairs. Received: {error.strerror}", path) from error
+    return pairs
+
+
+def check_on_error(on_error):
+    """Raises UsageError unless `on_error` is "raise" or "skip"."""
+    if on_error not in ("raise", "skip"):
+        raise UsageError(f"Expected on_error to be raise or skip. Received: on_error={on_error!r}")
+
+
+def references(pairs):
+    """The targets of each source: dict source -> list of targets without repeats, both in the order of `pairs`."""
+    targets = {}
+    for source, target in pairs:
+        targets.setdefault(source, {})[target] = None
+    return {source: list(found) for source, found in targets.items()}
+
+
+def _parse(line):
+    """(pair, None, None), or (None, reason, message)."""
+    try:
+        text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        return (
+            None,
+            "bad UTF-8",
+            f"Expected UTF-8. Received: byte 0x{line[error.start]:02x} at byte {error.start + 1} of the line",
+        )
+    sides = text.split("\t")
+    if len(sides) == 1:
+        return None, "no tab", "Expected source, tab, target. Received: a line without a tab"
+    if len(sides) > 2:
+        return None, "more than one tab", f"Expected source, tab, target. Received: {len(sides) - 1} tabs"
+    for name, side in zip(("source", "target"), sides, strict=True):
+        if not side.strip():
+            return None, f"empty {name}", f"Expected a {name} that is not empty. Received: {side!r}"
+    return tuple(sides), None, None

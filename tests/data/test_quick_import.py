@@ -1,0 +1,44 @@
+"""What importing the keras-free rooms costs and brings along."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("grain", "jax", "tensorflow", "torch", "keras", "sentencepiece", "array_record", "rapidfuzz")
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.split()
+
+
+def heavy_after(code):
+    return run(f"import sys\n{code}\nprint(*[name for name in {HEAVY} if name in sys.modules])")
+
+
+def test_importing_data_takes_under_a_fifth_of_a_second():
+    timed = "import time; start = time.perf_counter(); import k3seq.data; print(time.perf_counter() - start)"
+    assert min(float(run(timed)[0]) for _ in range(3)) < 0.2
+
+
+def test_no_public_name_of_these_rooms_brings_a_heavy_package():
+    code = (
+        "import k3seq.data, k3seq.metrics, k3seq.random\n"
+        "for room in (k3seq.data, k3seq.metrics, k3seq.random):\n"
+        "    assert set(room.__all__) <= set(dir(room))\n"
+        "    [getattr(room, name) for name in room.__all__]"
+    )
+    assert heavy_after(code) == []
+    assert "rapidfuzz" in heavy_after("from k3seq.metrics import score; score([[1]], [[[1]]])")  # what would be seen otherwise
+
+
+def test_a_name_that_is_not_there_is_refused():
+    import k3seq.data
+
+    with pytest.raises(AttributeError, match="Expected one of .*in k3seq.data. Received: nothing"):
+        _ = k3seq.data.nothing
