@@ -1,0 +1,131 @@
+"""JAX: state goes in and comes out, and the whole step is one jitted function."""
+
+import jax
+import keras
+from jax import numpy as jnp
+
+from k3seq.backend.step import StepContract, counted, unpack
+
+
+def describe():
+    """What runs here: a dict of backend, version, keras, devices, jit (what `jit_compile="auto"` means) and kernels."""
+    return {
+        "backend": "jax",
+        "version": jax.__version__,
+        "keras": keras.__version__,
+        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
+        "jit": True,
+        "kernels": {"lstm_sequence": "none: keras.ops scan under XLA"},
+    }
+
+
+def synchronize(value):
+    """Waits until every tensor in `value` is computed; returns `value`."""
+    return jax.block_until_ready(value)
+
+
+def value_and_grad(function):
+    """A function of the same arguments that returns (value, gradient for the first argument).
+
+    Args:
+        function: pure; from a nested structure of float tensors, and more arguments, to a scalar.
+    """
+    return jax.value_and_grad(function)
+
+
+def compiled(function, variables=(), jit=None):
+    """A fast form of a pure function of nested tensors.
+
+    Args:
+        function: reads `variables`, changes none of them.
+        variables: the Keras variables whose present values each call shall see.
+        jit: compile with XLA; None: the backend's default (True here).
+
+    Returns:
+        A callable with `compilations()`, how often it was compiled (once per structure, shapes and dtypes).
+    """
+    counter = [0]
+
+    def pure(values, *args):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*args)
+
+    fast = pure if jit is False else jax.jit(counted(pure, counter))
+
+    def call(*args):
+        return fast([variable.value for variable in variables], *args)
+
+    call.compilations = lambda: counter[0]
+    return call
+
+
+lstm_sequence = None
+
+
+def _current(variables, scope):
+    return [scope.get_current_value(variable) for variable in variables]
+
+
+class StepMixin(StepContract):
+    __doc__ = StepContract.__doc__
+
+    def train_step(self, state, data):
+        trainable, non_trainable, optimizer_variables, metrics = state
+        metrics_before, non_trainable_before = metrics, non_trainable
+        batch = unpack(data)
+        parts, forwards = [], []
+        for micro in self._micro_batches(batch):
+            differentiate = jax.value_and_grad(self._stateless_forward, has_aux=True)
+            (_, aux), gradients = differentiate(trainable, non_trainable, metrics, optimizer_variables, micro)
+            forward, non_trainable, metrics = aux
+            parts.append((forward[3], gradients))
+            forwards.append((micro, forward))
+        gradients = self._mean_gradients(parts)
+        with keras.StatelessScope(state_mapping=list(zip(self.optimizer.variables, optimizer_variables, strict=True))):
+            norm = self._norm_of(gradients)
+        finite = jnp.isfinite(norm) & jnp.all(jnp.stack([jnp.isfinite(forward[0]) for _, forward in forwards]))
+        new_trainable, new_optimizer = self.optimizer.stateless_apply(optimizer_variables, gradients, trainable)
+        keep = finite if self._step_options["refuse_nonfinite"] else True
+
+        def kept(new, old):
+            return jax.tree.map(lambda a, b: jnp.where(keep, a, b), new, old)
+
+        if self._refuses():
+            new_trainable, new_optimizer = kept(new_trainable, trainable), kept(new_optimizer, optimizer_variables)
+        non_trainable, metrics = kept(non_trainable, non_trainable_before), kept(metrics, metrics_before)
+        scope = self._metrics_scope(metrics)
+        with scope:
+            for micro, forward in forwards:
+                self._record(micro, forward, keep)
+            self._record_step(norm, finite)
+            logs = self._logs(training=True)
+        return logs, (new_trainable, non_trainable, new_optimizer, _current(self.metrics_variables, scope))
+
+    def test_step(self, state, data):
+        trainable, non_trainable, metrics = state
+        batch = unpack(data)
+        _, (forward, non_trainable, metrics) = self._stateless_forward(trainable, non_trainable, metrics, None, batch)
+        scope = self._metrics_scope(metrics)
+        with scope:
+            self._record(batch, forward)
+            logs = self._logs(training=False)
+        return logs, (trainable, non_trainable, _current(self.metrics_variables, scope))
+
+    def _metrics_scope(self, metrics):
+        return keras.StatelessScope(state_mapping=list(zip(self.metrics_variables, metrics, strict=True)))
+
+    def _stateless_forward(self, trainable, non_trainable, metrics, optimizer_variables, batch):
+        """(scaled total, (forward, non_trainable, metrics)); without optimizer variables it is an evaluation."""
+        training = optimizer_variables is not None
+        mapping = [
+            *zip(self.trainable_variables, trainable, strict=True),
+            *zip(self.non_trainable_variables, non_trainable, strict=True),
+            *zip(self.metrics_variables, metrics, strict=True),
+        ]
+        if training:
+            mapping += zip(self.optimizer.variables, optimizer_variables, strict=True)
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+            forward = self._losses_of(batch, training=training)
+            scaled = self._scaled(forward[0]) if training else forward[0]
+        updated = (_current(self.non_trainable_variables, scope), _current(self.metrics_variables, scope))
+        return scaled, (forward, *updated)

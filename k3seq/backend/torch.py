@@ -1,0 +1,149 @@
+"""PyTorch: autograd, eager, with the fused LSTM of ATen where its conditions hold."""
+
+import itertools
+
+import keras
+import torch
+from keras import tree
+
+from k3seq.backend.step import StepContract, unpack
+
+
+def describe():
+    """What runs here: a dict of backend, version, keras, devices, jit (what `jit_compile="auto"` means) and kernels."""
+    devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return {
+        "backend": "torch",
+        "version": torch.__version__,
+        "keras": keras.__version__,
+        "devices": devices or [f"cpu, {torch.get_num_threads()} threads"],
+        "jit": False,
+        "kernels": {"lstm_sequence": "torch.lstm, rows packed by length"},
+    }
+
+
+def synchronize(value):
+    """Waits until every tensor in `value` is computed; returns `value`."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return value
+
+
+def value_and_grad(function):
+    """A function of the same arguments that returns (value, gradient for the first argument).
+
+    Args:
+        function: pure; from a nested structure of float tensors, and more arguments, to a scalar.
+    """
+
+    def differentiate(x, *args):
+        x = tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(leaf).detach().requires_grad_(), x)
+        value = function(x, *args)
+        gradients = torch.autograd.grad(value, tree.flatten(x), materialize_grads=True)
+        return value.detach(), tree.pack_sequence_as(x, list(gradients))
+
+    return differentiate
+
+
+def compiled(function, variables=(), jit=None):
+    """A fast form of a pure function of nested tensors.
+
+    Args:
+        function: reads `variables`, changes none of them.
+        variables: the Keras variables whose present values each call shall see (an eager call always sees them).
+        jit: True compiles with `torch.compile`, which needs a C++ compiler; None: the backend's default (False here: eager).
+
+    Returns:
+        A callable with `compilations()`, how often it was compiled: 0 where it runs eagerly.
+    """
+    counter = [0]
+    fast = function
+    if jit:
+
+        def count(graph, inputs):
+            counter[0] += 1
+            return torch._inductor.compile(graph, inputs)
+
+        fast = torch.compile(function, backend=count, dynamic=False)
+
+    def call(*args):
+        with torch.no_grad():
+            return fast(*tree.map_structure(keras.ops.convert_to_tensor, args))
+
+    call.compilations = lambda: counter[0]
+    return call
+
+
+def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
+    """All steps of an LSTM in one fused call (`torch.lstm`), gates in the order i, f, g, o.
+
+    Args:
+        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
+        h, c: (b, d) initial states. kernel: (inputs, 4d). recurrent_kernel: (d, 4d). bias: (4d,).
+
+    Returns:
+        (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
+    """
+    weights = [kernel.T, recurrent_kernel.T, bias, torch.zeros_like(bias)]
+    states = (h[None], c[None])
+    if lengths is None:
+        outputs, last_h, last_c = torch.lstm(x, states, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True)
+        return outputs, last_h[0], last_c[0]
+    # A packed row needs at least one step: an empty row takes one, whose results its initial state and zeros then replace.
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    order = packed.sorted_indices
+    data, last_h, last_c = torch.lstm(
+        packed.data, packed.batch_sizes, (h[None, order], c[None, order]), weights, True, 1, 0.0, torch.is_grad_enabled(), False
+    )
+    packed = torch.nn.utils.rnn.PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices)
+    outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
+    filled = (lengths > 0)[:, None]
+    back = packed.unsorted_indices
+    return (
+        torch.where(filled[:, :, None], outputs, 0.0),
+        torch.where(filled, last_h[0, back], h),
+        torch.where(filled, last_c[0, back], c),
+    )
+
+
+class StepMixin(StepContract):
+    __doc__ = StepContract.__doc__
+
+    def train_step(self, data):
+        batch = unpack(data)
+        variables = [variable.value for variable in self.trainable_variables]
+        before = [variable.value.clone() for variable in self.non_trainable_variables]
+        metrics_before = [variable.value.clone() for variable in self.metrics_variables]
+        parts, forwards = [], []
+        for micro in self._micro_batches(batch):
+            forward = self._losses_of(micro, training=True)
+            gradients = torch.autograd.grad(self._scaled(forward[0]), variables, materialize_grads=True)
+            forward = tree.map_structure(lambda leaf: None if leaf is None else leaf.detach(), forward)
+            parts.append((forward[3], gradients))
+            forwards.append((micro, forward))
+        with torch.no_grad():
+            gradients = self._mean_gradients(parts)
+            norm = self._norm_of(gradients)
+            finite = torch.isfinite(norm) & torch.stack([torch.isfinite(forward[0]) for _, forward in forwards]).all()
+            keep = bool(finite) or not self._step_options["refuse_nonfinite"]
+            if keep or not self._refuses():
+                self.optimizer.apply(gradients, self.trainable_variables)
+            if not keep:
+                _restore(self.non_trainable_variables, before)
+                _restore(self.metrics_variables, metrics_before)
+            for micro, forward in forwards:
+                self._record(micro, forward, torch.tensor(keep, device=norm.device))
+            self._record_step(norm, finite)
+            return self._logs(training=True)
+
+    def test_step(self, data):
+        batch = unpack(data)
+        self._record(batch, self._losses_of(batch, training=False))
+        return self._logs(training=False)
+
+
+def _restore(variables, before):
+    """Gives variables their earlier values."""
+    # A compiled loss makes its means in the first step: they were not there before, and begin at zero.
+    for variable, value in itertools.zip_longest(variables, before):
+        variable.assign(torch.zeros_like(variable.value) if value is None else value)

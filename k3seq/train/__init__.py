@@ -1,0 +1,5 @@
+"""Training: losses, the run directory, progress."""
+
+from k3seq.train.losses import TokenCrossentropy, token_crossentropy
+
+__all__ = ["TokenCrossentropy", "token_crossentropy"]
