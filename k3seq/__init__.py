@@ -1,6 +1,6 @@
 """Sequence-to-sequence on Keras 3: the same models, training and decoding on JAX, TensorFlow and PyTorch.
 
-Sub-packages load on first use, so that `import k3seq` imports neither keras nor a framework and the backend can still be chosen.
+Sub-packages load on first use: `import k3seq` imports neither keras nor a framework, and the backend can still be chosen.
 """
 
 import importlib

@@ -181,7 +181,6 @@ class SubwordTokenizer(Tokenizer):
     """
 
     kind = "subword"
-    cut = staticmethod(str.split)  # error rates of subwords count words
 
     def __init__(self, model):
         import sentencepiece

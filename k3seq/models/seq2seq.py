@@ -1,0 +1,72 @@
+"""The base of every seq2seq model: what a batch is, the token loss, and the two methods that decoding needs."""
+
+import keras
+from keras import ops
+
+from k3seq.backend import StepMixin
+from k3seq.errors import UsageError
+from k3seq.train.losses import token_crossentropy
+
+
+class Seq2Seq(StepMixin, keras.Model):
+    """A model from source tokens and the target so far to logits.
+
+    Call it with {"source": (b, s) int32, "source_lengths": (b,) int32, "target": (b, t) int32}, or with (source, target) where
+    no source is padded; it returns logits (b, t, v). Compiled without a loss it minimises `token_crossentropy`; compiled with
+    one (`TokenCrossentropy(label_smoothing=0.1)`, or Keras' own with `from_logits=True`) it minimises that.
+
+    A subclass builds all its weights in its constructor and defines `call`, `start` and `step`.
+
+    Attributes:
+        source_limit: most source tokens that the model takes, or None.
+    """
+
+    source_limit = None
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if self.loss is not None:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = token_crossentropy(y, y_pred, sample_weight)
+        return sum((ops.sum(ops.cast(added, "float32")) for added in self.losses), loss)
+
+    def batch_weight(self, x, y, sample_weight):
+        """Tokens that count: the sum of the sample weights, or all positions."""
+        if sample_weight is not None:
+            return ops.sum(ops.cast(sample_weight, "float32"))
+        rows, steps = ops.shape(y)[:2]
+        return ops.cast(rows * steps, "float32")
+
+    def start(self, inputs):
+        """Encodes the source.
+
+        Args:
+            inputs: {"source": (b, s) int32, "source_lengths": (b,) int32}; lengths may be left out where nothing is padded.
+
+        Returns:
+            The decoding state: a nested dict of tensors, first axis b, of constant shapes.
+        """
+        raise NotImplementedError
+
+    def step(self, tokens, state):
+        """One step of decoding: tokens (b,) int32 -> (logits (b, v), state)."""
+        raise NotImplementedError
+
+
+def source_of(inputs):
+    """(source, source_lengths or None) of a model's inputs, a dict or a (source, ...) sequence."""
+    if isinstance(inputs, dict):
+        if "source" not in inputs:
+            raise UsageError(f"Expected inputs with the key source. Received: {sorted(inputs)}")
+        return inputs["source"], inputs.get("source_lengths")
+    return (inputs[0], None) if isinstance(inputs, (list, tuple)) else (inputs, None)
+
+
+def target_of(inputs):
+    """The target tokens of a model's inputs."""
+    if isinstance(inputs, dict):
+        if "target" not in inputs:
+            raise UsageError(f"Expected inputs with the key target. Received: {sorted(inputs)}")
+        return inputs["target"]
+    if not isinstance(inputs, (list, tuple)) or len(inputs) != 2:
+        raise UsageError("Expected inputs as a dict, or as a pair of source and target")
+    return inputs[1]

@@ -1,0 +1,174 @@
+"""The sliding model's windows for text pairs: source and target so far as windows, one pass for each token that is asked for.
+
+The decoder's window holds the tokens that are known and blanks behind them. It is trained on windows blanked from a random
+position on, which are the windows that greedy decoding meets from left to right.
+"""
+
+import keras
+from keras import ops
+
+from k3seq.layers.frames import slide, widen
+from k3seq.layers.masks import length_mask
+from k3seq.layers.sliding import Debed, Decode, Embed, Encode
+from k3seq.models.seq2seq import Seq2Seq, source_of, target_of
+from k3seq.random import Stream
+
+# Draws of one period. The stride is prime, so that all starts in the table come up before one comes up again.
+_DRAWS, _STRIDE = 2**14, 9973
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class SlidingSeq2Seq(Seq2Seq):
+    """Windows with attention and dense layers (see `SlidingArithmetic`) from source to target tokens.
+
+    Source and target ids share one embedding, the target's behind the source's; id 0 is the blank of both. No context goes
+    from one example to the next. Two things differ from the arithmetic model, whose targets' lengths are known: the whole
+    decoder window takes part, so that the length of the target is not given away; and the positions that ask are the blanks,
+    while the known tokens pass the attention unchanged, as the earlier positions do there.
+
+    In training each row of a batch keeps its first p tokens, p drawn evenly from 0 to its length - 1, and the loss is over its
+    other tokens. The draws come from `k3seq.random` and a step counter (`draws`, a variable): the same on every backend.
+    Evaluation and `call` are exact: the logits of position i see the source and the i tokens before it.
+
+    Args:
+        source_vocabulary, target_vocabulary: numbers of ids.
+        width_source: int, tokens in the encoder's window; of a longer source the last ones stay.
+        width_target: int, tokens in the decoder's window, the end token among them: the longest target there can be.
+        units: int, size of a token. dense: int, units of the dense layers over a window.
+        stacks: int, blocks of the encoder and of the decoder.
+
+    Call arguments:
+        inputs: {"source": (b, s), "source_lengths": (b,), "target": (b, t)}, or (source, target); t at most width_target.
+
+    Returns:
+        logits (b, t, target_vocabulary).
+
+    Raises:
+        ValueError: when t is more than width_target.
+    """
+
+    def __init__(
+        self, source_vocabulary, target_vocabulary, width_source, width_target, units=64, dense=512, stacks=2, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
+        self.width_source, self.width_target, self.source_limit = width_source, width_target, width_source
+        self.units, self.dense, self.stacks = units, dense, stacks
+        policy = self.dtype_policy
+        self.embed = Embed(source_vocabulary + target_vocabulary, units, name="embed", dtype=policy)
+        self.encode = Encode(width_source, units, dense, stacks, name="encode", dtype=policy)
+        self.decode = Decode(width_target, units, dense, stacks, name="decode", dtype=policy)
+        self.debed = Debed(target_vocabulary, units, name="debed", dtype=policy)
+        for layer in (self.embed, self.encode, self.decode, self.debed):
+            layer.build()
+        self.draws = self.add_weight(name="draws", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self._uniform = Stream(0, "k3seq.models.sliding_seq2seq").uniform((_DRAWS,))
+        self.built = True
+
+    def call(self, inputs, training=None):
+        target = self._target(inputs)
+        rows, steps = ops.shape(target)
+        encoded, mask = self._encode(inputs)
+        # Each of the t windows of a row is a row of its own: window i knows the first i tokens.
+        known = ops.tile(ops.arange(steps, dtype="int32"), [rows])
+        window = self._window(ops.repeat(target, steps, axis=0), known)
+        decoded = self._decode(window, known, ops.repeat(encoded, steps, axis=0), ops.repeat(mask, steps, axis=0))
+        return ops.reshape(self._logits(_at(decoded, known)), (rows, steps, self.target_vocabulary))
+
+    def compute_objective(self, x, y, sample_weight, training):
+        """In training, the loss over the blanked tokens of one window of each row; else the exact loss. See `StepContract`."""
+        if not training:
+            return super().compute_objective(x, y, sample_weight, training)
+        target = self._target(x)
+        steps = ops.shape(target)[1]
+        known = self._draw(target)
+        decoded = self._decode(self._window(target, known), known, *self._encode(x))
+        y_pred = self._logits(decoded[:, :steps])
+        lengths = _tokens(target)
+        blanked = ops.logical_and(~length_mask(known, steps), length_mask(lengths, steps))
+        weight = ops.cast(blanked, "float32")
+        if sample_weight is not None:
+            sample_weight = ops.cast(sample_weight, "float32")
+            weight = weight * (sample_weight[:, None] if len(sample_weight.shape) == 1 else sample_weight)
+        return {"loss": self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=weight, training=True)}, y_pred
+
+    def start(self, inputs):
+        """Encodes the source; the window is blank. `step` takes the START token first."""
+        encoded, mask = self._encode(inputs)
+        empty = ops.zeros_like(mask[:, :1], dtype="int32")
+        return {
+            "window": ops.repeat(empty, self.width_target, axis=1),
+            "position": empty[:, 0],
+            "encoded": encoded,
+            "encoded_mask": mask,
+        }
+
+    def step(self, tokens, state):
+        """Puts `tokens` (b,) behind those before (START is not put anywhere) and gives the logits (b, v) of what comes next.
+
+        A full window cannot take more: `width_target` steps make sense, and the last position answers further ones.
+        """
+        position = state["position"]
+        here = ops.arange(self.width_target, dtype="int32")[None, :] == position[:, None] - 1
+        window = ops.where(here, self._shifted(ops.cast(tokens, "int32"))[:, None], state["window"])
+        decoded = self._decode(window, position, state["encoded"], state["encoded_mask"])
+        logits = self._logits(_at(decoded, ops.minimum(position, self.width_target - 1)))
+        return logits, {**state, "window": window, "position": position + 1}
+
+    def _target(self, inputs):
+        target = target_of(inputs)
+        if target.shape[1] is not None and target.shape[1] > self.width_target:
+            raise ValueError(
+                f"Expected targets of at most width_target={self.width_target} tokens. Received: shape {tuple(target.shape)}"
+            )
+        return ops.cast(target, "int32")
+
+    def _encode(self, inputs):
+        """(encoder output (b, width_source, units), bool (b, width_source): where the window holds source tokens)."""
+        source, lengths = source_of(inputs)
+        source = ops.cast(source, "int32")
+        if lengths is None:
+            lengths = ops.full_like(source[:, 0], ops.shape(source)[1])
+        lengths = ops.cast(lengths, "int32")
+        blank = ops.zeros_like(lengths)[:, None] * ops.ones((1, self.width_source), "int32")
+        mask = ops.flip(length_mask(lengths, self.width_source), axis=1)
+        return self.encode(self.embed(slide(blank, source, lengths)), mask, x_mask=mask), mask
+
+    def _shifted(self, tokens):
+        """Target ids as ids of the shared embedding; the blank stays 0."""
+        return ops.where(tokens == 0, 0, tokens + self.source_vocabulary)
+
+    def _window(self, target, known):
+        """The decoder's window (b, width_target): the first `known` tokens behind START, and blanks."""
+        return self._shifted(widen(target[:, 1:], known, self.width_target))
+
+    def _decode(self, window, known, encoded, encoded_mask):
+        blanks = ~length_mask(known, self.width_target)
+        return self.decode(self.embed(window), encoded, blanks, context_mask=encoded_mask)
+
+    def _logits(self, decoded):
+        return self.debed.project(decoded)
+
+    def _draw(self, target):
+        """Known tokens of each row, (b,) int32 in [0, length), by the table of draws from the counter's place on."""
+        first = ops.convert_to_tensor(self.draws) * _STRIDE
+        self.draws.assign((self.draws + 1) % _DRAWS)
+        index = (first + ops.arange(ops.shape(target)[0], dtype="int32")) % _DRAWS
+        lengths = _tokens(target)
+        share = ops.take(ops.convert_to_tensor(self._uniform), index, axis=0) * ops.cast(lengths, "float32")
+        # Rounding may lift a share just below 1 to the length itself.
+        return ops.minimum(ops.cast(ops.floor(share), "int32"), ops.maximum(lengths - 1, 0))
+
+    def get_config(self):
+        names = ("source_vocabulary", "target_vocabulary", "width_source", "width_target", "units", "dense", "stacks")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _tokens(target):
+    """Tokens of each row (b,): START and all behind it, as many as there are to predict."""
+    return ops.sum(ops.cast(target != 0, "int32"), axis=1)
+
+
+def _at(x, positions):
+    """x (b, width, units) at `positions` (b,): (b, units)."""
+    return ops.take_along_axis(x, positions[:, None, None], axis=1)[:, 0]

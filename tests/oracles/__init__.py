@@ -1,0 +1,1 @@
+"""Independent float64 NumPy implementations, written from the definitions: what the layers must equal."""
