@@ -1,0 +1,1 @@
+"""The work of each command of `k3seq`: `run(...)` shows it and returns what `--json` writes."""

@@ -1,0 +1,55 @@
+"""`k3seq backends`: which backends are installed, their versions and devices."""
+
+from k3seq import launch, matrix
+
+TIMEOUT = 180.0  # the first import of a framework on a slow disk
+
+
+def describe(payload):
+    """Runs in the launched process."""
+    from k3seq import backend
+
+    return backend.describe()
+
+
+def run(names=()):
+    """Asks every backend in a process of its own and prints a table.
+
+    Args:
+        names: the backends to show; none means all of the matrix.
+    Returns:
+        `{"backends": {name: {"status", "version", "tested", "install", ...}}, "exit_code"}`; `status` is `installed`, `missing`
+        or `broken` (it is installed but does not start: then `message` and `stderr` say why, and the exit code is 1).
+    Raises:
+        UsageError: a name that is not in the matrix.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    known = matrix.load()
+    entries = {name: known.backend(name) for name in (names or known.backends)}
+    found = {}
+    with Console(stderr=True).status(f"Starting {', '.join(entries)}"):
+        answers = launch.launch_all(list(entries), f"{__name__}:describe", None, TIMEOUT, backends=known, workers=len(entries))
+    for name, entry in entries.items():
+        row = {"version": matrix.installed(name, known), "tested": entry.version or None, "install": entry.install}
+        answer = answers[name]
+        if not isinstance(answer, launch.Failure):
+            found[name] = row | {"status": "installed"} | answer
+        elif answer.kind == "missing":
+            found[name] = row | {"status": "missing"}
+        else:
+            found[name] = row | {"status": "broken", "message": answer.message, "stderr": answer.stderr}
+    table = Table(title="Backends")
+    for column in ("backend", "status", "version", "tested", "keras", "devices", "jit"):
+        table.add_column(column, overflow="fold")
+    for name, row in found.items():
+        what = {"missing": row["install"], "broken": row.get("message")}.get(row["status"]) or _devices(row)
+        columns = (name, row["status"], row["version"], row["tested"], row.get("keras"), what, row.get("jit"))
+        table.add_row(*("" if c is None else str(c).replace("[", r"\[") for c in columns))
+    Console().print(table)
+    return {"backends": found, "exit_code": int(any(row["status"] == "broken" for row in found.values()))}
+
+
+def _devices(row):
+    return ", ".join(str(device) for device in row.get("devices", ()))

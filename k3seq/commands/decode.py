@@ -1,0 +1,68 @@
+"""`k3seq decode`: lines in, one result a line out, in order."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import Progress
+
+from k3seq.errors import DataError, UsageError
+
+
+def run(directory, lines=None, output=None, batch_size=64):
+    """Decodes UTF-8 lines with a trained run.
+
+    Args:
+        directory: what `k3seq train` wrote. lines: an iterable of bytes; None: stdin. output: a text stream; None: stdout.
+        batch_size: lines decoded at once.
+
+    Returns:
+        A JSON-able dict: lines, seconds, unknown (tokens outside the source vocabulary), results ([source, result] pairs).
+
+    Raises:
+        DataError: for a line that is not UTF-8, with its number. UsageError: for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise UsageError(f"Expected --batch-size of at least 1. Received: {batch_size}")
+    sources = text_lines(sys.stdin.buffer if lines is None else lines)
+
+    import keras
+
+    from k3seq.train.run import Run, count_unknown
+
+    trained, output, log = Run.load(directory), output or sys.stdout, Console(stderr=True)
+    start, results = time.perf_counter(), []
+    with Progress(console=log, transient=True, disable=len(sources) <= batch_size) as progress:
+        bar = progress.add_task("decoding", total=len(sources))
+        for first in range(0, len(sources), 16 * batch_size):
+            part = trained.decode(
+                sources[first : first + 16 * batch_size],
+                batch_size,
+                lambda done, first=first: progress.update(bar, completed=first + done),
+            )
+            results += part
+            output.write("".join(f"{result}\n" for result in part))
+            output.flush()
+    unknown = count_unknown(trained.source, sources)
+    if unknown:
+        log.print(f"{unknown} tokens are not in the vocabulary of the source", highlight=False)
+    return {
+        "backend": keras.backend.backend(),
+        "lines": len(sources),
+        "seconds": time.perf_counter() - start,
+        "unknown": unknown,
+        "results": [list(pair) for pair in zip(sources, results, strict=True)],
+    }
+
+
+def text_lines(lines):
+    """The lines as text without their ends."""
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(line.decode("utf-8").rstrip("\r\n"))
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"Expected UTF-8. Received: byte {line[error.start]:#04x} at column {error.start + 1}", "stdin", number
+            ) from None
+    return found

@@ -1,0 +1,111 @@
+"""`k3seq matrix`: the tests once per backend of the matrix, a table at the end, one exit code. Works in any project."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+from k3seq import matrix
+from k3seq.errors import UsageError
+
+COUNTS = ("passed", "failed", "skipped", "xfailed")
+_NO_TESTS = 5  # pytest's exit code
+
+
+def run(names=(), arguments=()):
+    """Runs pytest in the working directory on one backend after the other, output as it comes, and prints a table.
+
+    Tests marked `once` run on the first backend only.
+
+    Args:
+        names: backends in the order to run them; none means all of the matrix.
+        arguments: for pytest.
+    Returns:
+        `{"backends": [{"backend", "passed", "failed", "skipped", "xfailed", "seconds", "exit", "note"}], "exit_code"}`. The
+        exit code is 1 when a run failed, when a backend that is not optional is missing, or when no test ran at all.
+    Raises:
+        UsageError: a name that is not in the matrix, or pytest is not installed.
+    """
+    from rich.console import Console
+
+    known = matrix.load()
+    entries = [known.backend(name) for name in (names or known.backends)]
+    if importlib.util.find_spec("pytest") is None:
+        raise UsageError('pytest is not installed. Install it with: pip install "k3seq[test]"')
+    rows, first = [], True
+    for entry in entries:
+        if matrix.installed(entry.name, known) is None:
+            rows.append({"backend": entry.name, "note": f"missing: {entry.install}", "ok": entry.optional})
+            continue
+        Console().rule(entry.name)
+        sys.stdout.flush()
+        rows.append(_tests(entry.name, list(arguments) if first else without_once(arguments)))
+        first = False
+    ran = [row for row in rows if row.get("exit") not in (None, _NO_TESTS)]
+    _show(rows)
+    failed = not ran or not all(row["ok"] for row in rows)
+    return {"backends": rows, "exit_code": int(failed)}
+
+
+def without_once(arguments):
+    """The arguments with the tests marked `once` left out, together with what `-m` of theirs asks for."""
+    kept, expressions = [], []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument == "-m":
+            expressions = [next(waiting, "")]
+        elif argument.startswith("-m") and not argument.startswith("--"):
+            expressions = [argument[2:]]
+        else:
+            kept.append(argument)
+    return [*kept, "-m", " and ".join([*(f"({e})" for e in expressions if e), "not once"])]
+
+
+def _tests(name, arguments):
+    environment = os.environ | {"KERAS_BACKEND": name}
+    with tempfile.TemporaryDirectory(prefix="k3seq-") as folder:
+        report = Path(folder, "report.xml")
+        started = time.monotonic()
+        done = subprocess.run([sys.executable, "-m", "pytest", *arguments, f"--junitxml={report}"], env=environment)
+        row = {"backend": name, "seconds": round(time.monotonic() - started, 1), "exit": done.returncode}
+        row["ok"] = done.returncode in (0, _NO_TESTS)
+        row["note"] = "" if done.returncode != _NO_TESTS else "no test for this backend"
+        if done.returncode == 2:
+            row["note"] = "interrupted, or a file could not be collected"
+        if done.returncode < 0 or not report.exists():
+            return row | {"note": f"pytest ended with {done.returncode} before its report", "ok": False}
+        return row | counts(report)
+
+
+def counts(report):
+    """Passed, failed (errors too), skipped and xfailed tests of a JUnit XML report."""
+    found = dict.fromkeys(COUNTS, 0)
+    for case in ElementTree.parse(report).iter("testcase"):
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            found["failed"] += 1
+        elif skipped is not None:
+            found["xfailed" if skipped.get("type") == "pytest.xfail" else "skipped"] += 1
+        else:
+            found["passed"] += 1
+    return found
+
+
+def _show(rows):
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Matrix")
+    table.add_column("backend")
+    for column in (*COUNTS, "seconds", "exit"):
+        table.add_column(column, justify="right")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        numbers = [str(row.get(column, "")) for column in (*COUNTS, "seconds", "exit")]
+        table.add_row(row["backend"], *numbers, Text(row["note"]), style=None if row["ok"] else "red")
+    Console().print(table)

@@ -1,0 +1,79 @@
+"""`k3seq summary`: the layers of a model and what they weigh."""
+
+
+def run(name, depth=1):
+    """Prints a table of the model's layers with their parameters.
+
+    Args:
+        name: a name of `k3seq.models.registry` or `package.module:factory`.
+        depth: how many levels of layers to show; what a layer holds is in its own count already.
+    Returns:
+        `{"name", "total", "trainable", "non_trainable", "layers"}`; a layer is `{"path", "class", "depth", "output_shape",
+        "parameters", "trainable"}`, `output_shape` None where the model does not know it.
+    Raises:
+        UsageError: nothing stands under the name; the message names the choices.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from k3seq.models import registry
+
+    model = registry.create(name)
+    layers = list(rows(model, depth))
+    trainable, total = size(model.trainable_weights), size(model.weights)
+    table = Table(title=f"{name} ({type(model).__name__})")
+    for column in ("layer", "class", "output shape"):
+        table.add_column(column, overflow="fold")
+    for column in ("parameters", "trainable"):
+        table.add_column(column, justify="right")
+    for row in layers:
+        shape = "" if row["output_shape"] is None else _shown(row["output_shape"])
+        name_cell = Text("  " * (row["depth"] - 1) + row["path"])
+        table.add_row(name_cell, row["class"], Text(shape), f"{row['parameters']:,}", f"{row['trainable']:,}")
+    console = Console()
+    console.print(table)
+    console.print(f"Total {total:,} · trainable {trainable:,} · not trainable {total - trainable:,}", highlight=False)
+    return {"name": name, "total": total, "trainable": trainable, "non_trainable": total - trainable, "layers": layers}
+
+
+def rows(holder, depth, level=1):
+    """The layers of a model or layer in the order of their making, each before what it holds, `depth` levels down."""
+    held = getattr(holder, "layers", None)  # of a layer that is no model, Keras has no public list
+    for layer in holder._flatten_layers(include_self=False, recursive=False) if held is None else held:
+        yield {
+            "path": layer.path or layer.name,  # a layer that was never built has no path
+            "class": type(layer).__name__,
+            "depth": level,
+            "output_shape": output_shape(layer),
+            "parameters": size(layer.weights),
+            "trainable": size(layer.trainable_weights),
+        }
+        if level < depth:
+            yield from rows(layer, depth, level + 1)
+
+
+def size(weights):
+    """The number of scalars; a weight that is shared counts once."""
+    import math
+
+    return sum(math.prod(weight.shape) for weight in {id(weight): weight for weight in weights}.values())
+
+
+def output_shape(layer):
+    """The shape (or structure of shapes) of a layer in a functional graph; None where it was not called on symbolic inputs."""
+    from keras import tree
+
+    try:
+        output = layer.output
+    except (AttributeError, ValueError):
+        return None
+    return tree.map_structure(lambda tensor: list(tensor.shape), output)
+
+
+def _shown(shape):
+    if isinstance(shape, dict):
+        return ", ".join(f"{name}: {_shown(part)}" for name, part in shape.items())
+    if shape and isinstance(shape[0], list):
+        return ", ".join(_shown(part) for part in shape)
+    return str(tuple(shape)).replace("None", "-")

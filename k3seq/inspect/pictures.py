@@ -1,0 +1,96 @@
+"""Pictures as PNG files: matplotlib's Agg canvas, without pyplot and its global state."""
+
+import os
+import tempfile
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_ascent(ascent, title=""):
+    """A figure of an `Ascent`: the input found, and the unit's activation over the steps.
+
+    An input `(height, width, 1 or 3)` or `(height, width)` is shown as an image, one of one axis as a line.
+    """
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _show(left, ascent.input)
+    left.set_title(title)
+    right.plot(ascent.activations)
+    right.set(xlabel="step", ylabel="mean activation")
+    return figure
+
+
+def draw_images(images, columns=8):
+    """A figure of `images (n, height, width, 1 or 3)` in rows of `columns`.
+
+    Raises: ValueError when there is no image or no column.
+    """
+    if len(images) < 1 or columns < 1:
+        raise ValueError(f"Expected at least one image and column. Received: {len(images)} images, columns={columns}")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(columns, rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for place in axes:
+        place.set_axis_off()
+    for place, image in zip(figure.axes, images, strict=False):  # the last row may be short
+        _show(place, image)
+    return figure
+
+
+def draw_training(epochs):
+    """A figure of a run's epochs (dicts with number and loss, and where pairs were held out dev_loss, error_rate and
+    sequence_accuracy): losses on the left, what decoding got right on the right.
+
+    Raises: ValueError when there is no epoch.
+    """
+    if not epochs:
+        raise ValueError("Expected at least one epoch. Received: none")
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = {"loss per token": ("loss", "dev_loss")}
+    if "dev_loss" in epochs[0]:
+        panels["share of held-out pairs"] = ("error_rate", "sequence_accuracy")
+    for axes, (title, names) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
+        for name in names:
+            if name in epochs[0]:
+                axes.plot(
+                    [row["number"] for row in epochs], [row[name] for row in epochs], marker=".", label=name.replace("_", " ")
+                )
+        axes.set(xlabel="epoch", ylabel=title)
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    return figure
+
+
+def save_figure(figure, path):
+    """Writes a figure as PNG under a temporary name beside `path`, then renames: a reader never sees half of it.
+
+    Raises: OSError when the folder does not exist or cannot be written to.
+    """
+    path = os.fspath(path)
+    handle, temporary = tempfile.mkstemp(suffix=".png", dir=os.path.dirname(path) or ".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            FigureCanvasAgg(figure).print_png(file)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _show(axes, values):
+    values = np.asarray(values, "float32")
+    if values.ndim == 1:
+        axes.plot(values)
+        return
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim == 3:
+        # Colours are shown within their own range; one channel is scaled by imshow itself.
+        low, high = values.min(), values.max()
+        values = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    axes.imshow(values, cmap="gray")
+    axes.set_xticks([])
+    axes.set_yticks([])

@@ -1,0 +1,113 @@
+"""A run directory: the trained model, its tokenizers and its history, enough to decode on any backend.
+
+model.keras      weights and architecture (safe mode)
+source.json      tokenizer of the source
+target.json      tokenizer of the target
+run.json         how it was trained, and what every epoch gave
+losses.png       the same as a picture
+"""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from k3seq.data import tokenizers
+from k3seq.data.batches import source_batches
+from k3seq.data.files import replacing
+from k3seq.decode import Greedy
+from k3seq.errors import DataError, UsageError
+from k3seq.models import registry
+
+
+class Run:
+    """A model with its tokenizers.
+
+    Args:
+        model: a `Seq2Seq`. source, target: tokenizers. max_steps: longest result in tokens.
+        history: JSON-able dict of how it was trained.
+    """
+
+    def __init__(self, model, source, target, max_steps, history=None):
+        self.model, self.source, self.target = model, source, target
+        self.max_steps, self.history = max_steps, history or {}
+        self._greedy = Greedy(model, max_steps, tokenizers.START, tokenizers.END)
+
+    def decode(self, lines, batch_size=64, on_batch=None):
+        """The most probable result for each line, in order; an empty line gives an empty result.
+
+        Args:
+            lines: strings. batch_size: lines decoded at once. on_batch: called with the lines done so far.
+
+        Raises:
+            UsageError: a line has more tokens than the model takes, with its number.
+        """
+        results, limit = [], self.model.source_limit
+        widths = None if limit is None else [*range(8, limit, 8), limit]
+        for x, rows in source_batches(lines, self.source, batch_size, widths):
+            decoded = self._greedy(x)
+            for row in range(rows):
+                ids = decoded.tokens[row, : decoded.lengths[row]].tolist()
+                results.append(self.target.decode(ids) if lines[len(results)].strip() else "")
+            if on_batch:
+                on_batch(len(results))
+        return results
+
+    def save(self, directory):
+        """Writes the run; every file is complete under its name or not there under it."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.source.save(directory / "source.json")
+        self.target.save(directory / "target.json")
+        with replacing(directory / "model.keras") as temporary:
+            self.model.save(temporary)
+        self.save_history(directory)
+
+    def save_history(self, directory):
+        """Writes `run.json` alone."""
+        content = {"format": 1, "max_steps": self.max_steps, **self.history}
+        with replacing(Path(directory) / "run.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory):
+        """Reads a run that any backend wrote.
+
+        Raises:
+            UsageError: when there is no run in the directory. DataError: when a file of it is missing or broken.
+        """
+        directory = Path(directory)
+        if not (directory / "run.json").is_file():
+            raise UsageError(f"Expected a directory that k3seq train wrote. Received: {directory}, without run.json")
+        try:
+            history = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+            max_steps = history.pop("max_steps")
+        except (ValueError, KeyError) as error:
+            raise DataError(f"Expected the JSON of a run. Received: {error}", directory / "run.json") from error
+        source, target = (tokenizers.load(directory / f"{side}.json") for side in ("source", "target"))
+        return cls(load_model(directory / "model.keras"), source, target, max_steps, history)
+
+
+def load_model(path):
+    """A k3seq model from a `.keras` file, in Keras' safe mode.
+
+    Raises:
+        DataError: when the file is missing, truncated or no Keras model.
+    """
+    registry.load_all()
+    if not Path(path).is_file():
+        raise DataError("Expected a .keras file. Received: no such file", path)
+    try:
+        return keras.saving.load_model(path)
+    except Exception as error:  # Keras raises a dozen kinds for a broken archive; the user needs one line.
+        raise DataError(f"Expected a Keras model that can be read. Received: {_first_line(error)}", path) from error
+
+
+def _first_line(error):
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def count_unknown(tokenizer, lines):
+    """How many tokens of the lines are outside the vocabulary."""
+    return int(sum(np.sum(np.asarray(tokenizer.encode(line)) == tokenizers.UNKNOWN) for line in lines))

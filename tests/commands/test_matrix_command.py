@@ -1,0 +1,114 @@
+"""`k3seq matrix` in a project that is not k3seq."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from k3seq.commands import matrix as matrix_command
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(**more):
+    return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | more
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project other than k3seq: a test for every backend, one that runs once, one skipped, one expected to fail."""
+    (tmp_path / "backends_matrix.yml").write_text(
+        "backends: {first: {module: json}, second: {module: json}, gone: {install: pip install gone, optional: true}}"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = once: not for every backend\n")
+    (tmp_path / "test_it.py").write_text(
+        "import os, pytest\n"
+        "def test_each(): assert os.environ['KERAS_BACKEND'] in ('first', 'second')\n"
+        "@pytest.mark.once\ndef test_once(): assert os.environ['KERAS_BACKEND'] == 'first'\n"
+        "def test_skipped(): pytest.skip('why')\n"
+        "@pytest.mark.xfail(reason='known', strict=True)\ndef test_known(): assert False\n"
+        "@pytest.mark.slow\ndef test_second_fails(): assert os.environ['KERAS_BACKEND'] != os.environ.get('FAIL_ON')\n"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    once: not for every backend\n    slow: slow\n")
+    return tmp_path
+
+
+def matrix_rows(project, *arguments, **more):
+    command = [sys.executable, "-m", "k3seq", "matrix", "--json", "out.json", *arguments]
+    done = subprocess.run(command, cwd=project, env=environment(**more), capture_output=True, text=True)
+    rows = json.loads((project / "out.json").read_text())["result"]["backends"]
+    return done, [(r["backend"], *(r.get(c) for c in matrix_command.COUNTS), r.get("exit"), r["ok"]) for r in rows]
+
+
+def test_matrix_runs_every_backend_and_what_is_marked_once_on_the_first(project):
+    done, rows = matrix_rows(project)
+    assert rows == [("first", 3, 0, 1, 1, 0, True), ("second", 2, 0, 1, 1, 0, True), ("gone", *[None] * 5, True)]
+    assert done.returncode == 0 and "missing: pip install gone" in done.stdout
+
+
+def test_matrix_fails_when_one_backend_fails_and_still_runs_the_rest(project):
+    done, rows = matrix_rows(project, FAIL_ON="first")
+    assert done.returncode == 1
+    assert [(r[0], r[2], r[-1]) for r in rows] == [("first", 1, False), ("second", 0, True), ("gone", None, True)]
+
+
+def test_matrix_passes_arguments_on_and_keeps_their_marker(project):
+    done, rows = matrix_rows(project, "--backends", "second,first", "-m", "slow or once", "-v")
+    assert done.returncode == 1 and "test_it.py::test_second_fails" in done.stdout
+    assert [r[:3] for r in rows] == [("second", 1, 1), ("first", 1, 0)]  # `test_once` runs on `second` now, and minds
+
+
+def test_matrix_fails_when_a_backend_is_missing_that_is_not_optional(project):
+    file = project / "backends_matrix.yml"
+    file.write_text(file.read_text().replace("optional: true", "optional: false"))
+    assert matrix_rows(project)[0].returncode == 1
+
+
+def test_matrix_fails_when_no_test_ran_at_all_but_not_when_only_the_first_had_any(project):
+    assert matrix_rows(project, "-k", "nothing_of_that_name")[0].returncode == 1
+    done, rows = matrix_rows(project, "-k", "test_once")
+    assert done.returncode == 0 and [r[-2] for r in rows] == [0, 5, None]
+
+
+def test_matrix_reports_a_crash_as_a_row(project):
+    (project / "test_it.py").write_text(
+        "import os\ndef test_crash():\n    if os.environ['KERAS_BACKEND'] == 'first': os._exit(9)\n"
+    )
+    done, rows = matrix_rows(project)
+    assert done.returncode == 1
+    assert [(r[0], r[-2], r[-1]) for r in rows] == [("first", 9, False), ("second", 0, True), ("gone", None, True)]
+
+
+@pytest.mark.parametrize(
+    "arguments, expression",
+    [([], "not once"), (["-m", "a or b"], "(a or b) and not once"), (["-ma", "-k", "x"], "(a) and not once")],
+)
+def test_the_marker_of_the_caller_is_kept(arguments, expression):
+    assert matrix_command.without_once(arguments)[-2:] == ["-m", expression]
+
+
+def test_ctrl_c_in_a_running_command_is_one_line(tmp_path):
+    (tmp_path / "test_slow.py").write_text("import time\ndef test_slow():\n    print('up', flush=True)\n    time.sleep(60)\n")
+    command = [sys.executable, "-m", "k3seq", "matrix", "--backend", os.environ["KERAS_BACKEND"], "-s"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if "up" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "k3seq: interrupted" and "Traceback" not in err

@@ -1,0 +1,248 @@
+"""The command line as a user meets it: one line for every error, JSON that is whole or absent, tables, exit codes."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from k3seq import cli
+from k3seq.commands.record import plain
+from k3seq.errors import DataError, MissingBackend, UsageError
+
+ROOT = Path(__file__).resolve().parents[1]
+once = pytest.mark.once
+
+
+def k3seq(*arguments, cwd=ROOT, **environment):
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {"PYTHONPATH": path, "COLUMNS": "200"} | environment
+    return subprocess.run(
+        [sys.executable, "-m", "k3seq", *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """`main` in this process, in an empty folder, with what it changes put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("KERAS_BACKEND", os.environ["KERAS_BACKEND"])
+    return tmp_path
+
+
+def raising(monkeypatch, error):
+    from k3seq.commands import backends
+
+    def run(names):
+        raise error
+
+    monkeypatch.setattr(backends, "run", run)
+
+
+@once
+def test_help_lists_the_commands_quickly_and_without_keras():
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = k3seq("--help")
+        times.append(time.perf_counter() - started)
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("summary", "matrix", "backends"))
+    bare = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import typer"], check=True)
+    bare = time.perf_counter() - bare
+    assert min(times) < bare + 0.5
+
+
+@once
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["sumary"], "No such command 'sumary'"),
+        (["backends", "--jsn", "x"], "No such option: --jsn"),
+        (["summary"], "Missing argument 'name'"),
+        (["summary", "vae", "--depth", "0"], "Invalid value for '--depth'"),
+        (["summary", "vae", "--backend", "mxnet"], "Expected a backend out of jax, tensorflow, torch. Received: mxnet"),
+        (["backends", "--backend", "mxnet"], "Expected a backend out of jax, tensorflow, torch. Received: mxnet"),
+        (["matrix", "--backend", "jax", "--backends", "jax,torch"], "Expected --backend or --backends. Received: both"),
+        (["backends", "--json", "no/such/folder/x.json"], "Received: no/such/folder/x.json"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(here, capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("k3seq: ") and message in err and err.count("\n") == 1
+
+
+@once
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (DataError("Expected a tab", "a.tsv", 3), 1, "k3seq: a.tsv:3: Expected a tab"),
+        (UsageError("two\nlines"), 2, "k3seq: two lines"),
+        (MissingBackend('pip install "k3seq[torch]"'), 2, 'k3seq: pip install "k3seq[torch]"'),
+        (OSError(28, "No space left on device", "out"), 1, "k3seq: [Errno 28] No space left on device: 'out'"),
+        (KeyboardInterrupt(), 130, "k3seq: interrupted"),
+        (ZeroDivisionError("a bug"), 1, "k3seq: ZeroDivisionError: a bug (K3SEQ_DEBUG=1 shows where)"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_an_error_is_one_line_with_its_exit_code(here, monkeypatch, capsys, error, code, line):
+    raising(monkeypatch, error)
+    monkeypatch.delenv("K3SEQ_DEBUG", raising=False)
+    assert cli.main(["backends"]) == code
+    assert capsys.readouterr().err == line + "\n"
+
+
+@once
+def test_the_traceback_is_shown_when_asked_for(here, monkeypatch, capsys):
+    raising(monkeypatch, ZeroDivisionError("a bug"))
+    monkeypatch.setenv("K3SEQ_DEBUG", "1")
+    assert cli.main(["backends"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+@once
+def test_a_closed_stdout_ends_quietly():
+    command = f"{sys.executable} -m k3seq backends --backend {os.environ['KERAS_BACKEND']} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() in ("1", "141")
+    assert done.stderr == ""
+
+
+@once
+def test_a_full_disk_is_one_line():
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m k3seq --version > /dev/full"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("k3seq: [Errno 28]") and done.stderr.count("\n") == 1
+
+
+@once
+def test_json_holds_command_versions_and_result(here, monkeypatch):
+    import numpy as np
+
+    from k3seq.commands import backends
+
+    result = {
+        "a": np.float32(1.5),
+        "b": np.arange(2),
+        "c": [float("nan"), float("inf"), -float("inf")],
+        "d": Path("x"),
+        "e": "ä",
+    }
+    monkeypatch.setattr(backends, "run", lambda names: result)
+    assert cli.main(["backends", "--json", "out.json"]) == 0
+    document = json.loads((here / "out.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert document["command"] == ["k3seq", "backends", "--json", "out.json"]
+    assert {"python", "k3seq", "keras", "numpy", os.environ["KERAS_BACKEND"]} <= set(document["versions"])
+    assert document["result"] == {"a": 1.5, "b": [0, 1], "c": ["NaN", "Infinity", "-Infinity"], "d": "x", "e": "ä"}
+    assert [p.name for p in here.iterdir()] == ["out.json"]
+
+
+@once
+def test_json_that_cannot_be_written_leaves_the_old_file_and_no_rest(here, monkeypatch, capsys):
+    from k3seq.commands import backends
+
+    (here / "out.json").write_text("old")
+    monkeypatch.setattr(backends, "run", lambda names: {"a": object()})
+    assert cli.main(["backends", "--json", "out.json"]) == 1
+    assert (here / "out.json").read_text() == "old"
+    assert [p.name for p in here.iterdir()] == ["out.json"]
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@once
+def test_a_result_with_an_exit_code_is_written_before_the_command_ends_with_it(here, monkeypatch):
+    from k3seq.commands import backends
+
+    monkeypatch.setattr(backends, "run", lambda names: {"exit_code": 1})
+    assert cli.main(["backends", "--json", "out.json"]) == 1
+    assert json.loads((here / "out.json").read_text())["result"] == {"exit_code": 1}
+
+
+@once
+def test_without_a_choice_the_first_installed_backend_is_taken_and_told(tmp_path):
+    (tmp_path / "backends_matrix.yml").write_text("backends: {gone: {module: no_such_framework}, json: {}}")
+    code = "import os; from k3seq import cli; print(cli.choose_backend(None), os.environ['KERAS_BACKEND'])"
+    env = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["json", "json"]
+    assert done.stderr == "k3seq: backend json (neither --backend nor KERAS_BACKEND is given)\n"
+
+
+@once
+def test_the_option_counts_more_than_the_environment(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    monkeypatch.setenv("KERAS_BACKEND", "mxnet")
+    (here / "backends_matrix.yml").write_text("backends: {json: {}}")
+    assert cli.choose_backend("json") == "json"
+    with pytest.raises(UsageError, match="json. Received: mxnet"):
+        os.environ["KERAS_BACKEND"] = "mxnet"
+        cli.choose_backend(None)
+
+
+@once
+def test_a_missing_backend_is_told_with_its_install_command(here, capsys):
+    (here / "backends_matrix.yml").write_text("backends: {torch: {module: no_such_framework}}")
+    assert cli.main(["summary", "vae", "--backend", "torch"]) == 2
+    assert 'k3seq: Backend torch is not installed. Install it with: pip install "k3seq[torch]"' in capsys.readouterr().err
+
+
+@once
+def test_backends_shows_installed_missing_and_broken_ones(here, capsys, monkeypatch):
+    name = os.environ["KERAS_BACKEND"]
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("backends_matrix.yml").write_text(f"backends: {{{name}: {{}}, gone: {{install: pip install gone}}, json: {{}}}}")
+    assert cli.main(["backends", "--json", "out.json"]) == 1  # Keras knows no backend `json`: installed, yet it does not start
+    out = capsys.readouterr().out
+    rows = json.loads(Path("out.json").read_text())["result"]["backends"]
+    assert {n: row["status"] for n, row in rows.items()} == {name: "installed", "gone": "missing", "json": "broken"}
+    assert rows[name]["backend"] == name and rows[name]["devices"]
+    assert rows["json"]["stderr"] and "pip install gone" in out
+
+
+def test_summary_counts_the_parameters_of_each_layer(here, capsys):
+    assert cli.main(["summary", "lstm-seq2seq", "--json", "out.json"]) == 0
+    result = json.loads(Path("out.json").read_text())["result"]
+    counts = [layer["parameters"] for layer in result["layers"] if layer["parameters"]]
+    assert counts == [54_440, 54_440, 32_500]
+    assert (result["total"], result["trainable"], result["non_trainable"]) == (141_380, 141_380, 0)
+    assert "141,380" in capsys.readouterr().out
+
+
+def test_summary_takes_a_factory_of_the_working_directory(here, monkeypatch):
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    Path("my_models.py").write_text(
+        "import keras\n"
+        "def two():\n"
+        "    inner = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)], name='inner')\n"
+        "    frozen = keras.layers.Dense(4, trainable=False, name='frozen')\n"
+        "    return keras.Sequential([keras.layers.Input((3,)), inner, frozen])\n"
+    )
+    assert cli.main(["summary", "my_models:two", "--depth", "2", "--json", "out.json"]) == 0
+    result = json.loads(Path("out.json").read_text())["result"]
+    rows = {row["path"].split("/")[-1]: row for row in result["layers"]}
+    assert (rows["inner"]["parameters"], rows["frozen"]["parameters"], rows["frozen"]["trainable"]) == (8, 12, 0)
+    assert (rows["frozen"]["output_shape"], rows["inner"]["depth"]) == ([None, 4], 1)
+    assert [row["parameters"] for row in result["layers"] if row["depth"] == 2 and row["class"] == "Dense"] == [8]
+    assert (result["total"], result["trainable"], result["non_trainable"]) == (20, 8, 12)
+
+
+def test_an_unknown_model_names_the_choices(here, capsys):
+    assert cli.main(["summary", "no-such-model"]) == 2
+    assert "lstm-seq2seq" in capsys.readouterr().err
+
+
+@once
+def test_plain_leaves_json_values_alone():
+    assert plain({"a": [1, None, True, "x", 2.5]}) == {"a": [1, None, True, "x", 2.5]}
+    assert json.load(io.StringIO(json.dumps(plain({1: (2,)})))) == {"1": [2]}
