@@ -1,0 +1,1 @@
+"""Every backend against every other: worker functions (`catalogue`, `training`) and the tests that ask them."""
