@@ -18,7 +18,7 @@ def describe():
         "keras": keras.__version__,
         "devices": devices,
         "jit": any(name.startswith("GPU") for name in devices),
-        "kernels": {"lstm_sequence": "none: keras.ops scan as tf.while_loop"},
+        "kernels": {"lstm_sequence": "tf.while_loop, also over an unknown number of steps"},
     }
 
 
@@ -69,7 +69,38 @@ def compiled(function, variables=(), jit=None):
     return call
 
 
-lstm_sequence = None
+def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
+    """All steps of an LSTM in one `tf.while_loop`, gates in the order i, f, g, o; unlike `keras.ops.scan` also over steps whose
+    number is known only when the graph runs, as it is once `fit` has seen two lengths.
+
+    Args:
+        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
+        h, c: (b, d) initial states. kernel: (inputs, 4d). recurrent_kernel: (d, 4d). bias: (4d,).
+
+    Returns:
+        (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
+    """
+    projected = tf.transpose(tf.matmul(x, kernel) + bias, [1, 0, 2])
+    steps = tf.shape(projected)[0]
+    inputs = tf.TensorArray(projected.dtype, steps, element_shape=projected.shape[1:]).unstack(projected)
+    outputs = tf.TensorArray(h.dtype, steps, element_shape=h.shape)
+    ends = None if lengths is None else tf.cast(lengths, tf.int32)[:, None]
+
+    def advance(t, h, c, outputs):
+        i, f, g, o = tf.split(inputs.read(t) + tf.matmul(h, recurrent_kernel), 4, axis=-1)
+        new_c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
+        new_h = output = tf.sigmoid(o) * tf.tanh(new_c)
+        if ends is not None:
+            real = t < ends
+            new_h, new_c, output = tf.where(real, new_h, h), tf.where(real, new_c, c), tf.where(real, output, 0.0)
+        return t + 1, new_h, new_c, outputs.write(t, output)
+
+    shapes = (tf.TensorShape([]), h.shape, c.shape, tf.TensorShape(None))
+    begin = (tf.constant(0), h, c, outputs)
+    _, h, c, outputs = tf.while_loop(lambda t, *_: t < steps, advance, begin, shapes, maximum_iterations=steps)
+    outputs = tf.transpose(outputs.stack(), [1, 0, 2])
+    outputs.set_shape([x.shape[0], x.shape[1], h.shape[1]])
+    return outputs, h, c
 
 
 def _dense(gradients, sources):

@@ -45,7 +45,7 @@ def lstm(x, lengths, h, c, kernel, recurrent_kernel, bias):
         (h, c), (outputs, _) = ops.scan(step, (h, c), projected)
         return ops.transpose(outputs, (1, 0, 2)), h, c
 
-    mask = ops.transpose(length_mask(lengths, x.shape[1]))[:, :, None]
+    mask = ops.transpose(length_mask(lengths, ops.shape(x)[1]))[:, :, None]
 
     def masked_step(states, now):
         projected_now, keep = now
@@ -140,10 +140,12 @@ def reverse_rows(x, lengths=None):
     """
     if lengths is None:
         return ops.flip(x, axis=1)
-    steps = ops.arange(x.shape[1], dtype="int32")[None, :]
+    steps = ops.arange(ops.shape(x)[1], dtype="int32")[None, :]
     ends = ops.cast(lengths, "int32")[:, None]
     index = ops.where(steps < ends, ends - 1 - steps, steps)
-    return ops.take_along_axis(x, ops.reshape(index, (*ops.shape(index), *[1] * (len(x.shape) - 2))), axis=1)
+    for _ in range(len(x.shape) - 2):
+        index = ops.expand_dims(index, -1)
+    return ops.take_along_axis(x, index, axis=1)
 
 
 @keras.saving.register_keras_serializable(package="k3seq")

@@ -61,7 +61,7 @@ class SlidingSeq2Seq(Seq2Seq):
         self.debed = Debed(target_vocabulary, units, name="debed", dtype=policy)
         for layer in (self.embed, self.encode, self.decode, self.debed):
             layer.build()
-        self.draws = self.add_weight(name="draws", shape=(), dtype="int32", initializer="zeros", trainable=False)
+        self.draws = keras.Variable("zeros", shape=(), dtype="int32", trainable=False, name="draws")
         self._uniform = Stream(0, "k3seq.models.sliding_seq2seq").uniform((_DRAWS,))
         self.built = True
 

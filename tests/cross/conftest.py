@@ -7,12 +7,15 @@ import pytest
 from k3seq.launch import Failure, Worker
 from k3seq.matrix import installed
 
+# Most of the time would go into XLA's compilation of hundreds of functions that run once: its costly passes are left out.
+QUICK = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
+
 
 class Backends:
     """Live workers. They get this process's `sys.path`, so functions of `cross` are found there as they are here."""
 
     def __init__(self, names, matrix):
-        self.workers = {name: Worker(name, {"OMP_NUM_THREADS": "1"}, matrix) for name in names}
+        self.workers = {name: Worker(name, QUICK, matrix) for name in names}
         self.pool = ThreadPoolExecutor(max_workers=2)
 
     def ask(self, function, payloads):

@@ -19,6 +19,8 @@ from k3seq.models.sliding_seq2seq import SlidingSeq2Seq
 from k3seq.models.transformer import TransformerSeq2Seq
 from k3seq.models.vae import VAE
 
+STEPS = (None, None)
+
 
 def size(weights):
     return sum(math.prod(weight.shape) for weight in weights)
@@ -99,10 +101,8 @@ SEEDS = {
         # Both outputs see 2 * 64 + 12 features.
         {
             "embedding": 10_000 * 64,
-            "title_encoder": 25_216,
-            "body_encoder": 25_216,
-            "priority": 141,
-            "department": 141 * 4,
+            **{"title_encoder": 25_216, "body_encoder": 25_216},
+            **{"priority": 141, "department": 141 * 4},
         },
         0,
         691_137,
@@ -223,42 +223,29 @@ def test_every_model_counts_by_its_formula(factory, expected, frozen, sizes, ind
     assert per_layer(model) != expected(*sizes[1 - index])
 
 
-STEPS = (None, None)
-
-
-def of_units(i, d):
-    """Built for one input of `i` units."""
-    return [(*STEPS, i)]
-
-
 def with_memory(i, d):
-    """Built for an input of `i` units and a memory of 11."""
     return [(*STEPS, i), (*STEPS, 11)]
 
 
-# What a layer of sizes i and d is built with, where that does not follow from its sizes.
-OF_TOKENS, OF_ITSELF = (lambda i, d: [STEPS]), (lambda i, d: [])
+# What a layer is built with: an input of i units, tokens, or nothing where its arguments say all.
+OF_UNITS, OF_TOKENS, OF_ITSELF = (lambda i, d: [(*STEPS, i)]), (lambda i, d: [STEPS]), (lambda i, d: [])
 
 # name: (layer of sizes i and d, shapes to build it with, formula)
 LAYERS = {
-    "LSTM": (lambda i, d: LSTM(d), of_units, lstm),
-    "BidirectionalLSTM": (lambda i, d: BidirectionalLSTM(d), of_units, lambda i, d: 2 * lstm(i, d)),
+    "LSTM": (lambda i, d: LSTM(d), OF_UNITS, lstm),
+    "BidirectionalLSTM": (lambda i, d: BidirectionalLSTM(d), OF_UNITS, lambda i, d: 2 * lstm(i, d)),
     "GlobalAttention": (
         lambda i, d: GlobalAttention(d),
         lambda i, d: [(*STEPS, i), None, (*STEPS, 11)],
         lambda i, d: global_attention(i, 11, d),
     ),
-    "MultiHeadAttention-self": (lambda i, d: MultiHeadAttention(3, d), of_units, lambda i, d: heads(i, i, 3, d)),
+    "MultiHeadAttention-self": (lambda i, d: MultiHeadAttention(3, d), OF_UNITS, lambda i, d: heads(i, i, 3, d)),
     "MultiHeadAttention-memory": (lambda i, d: MultiHeadAttention(3, d), with_memory, lambda i, d: heads(i, 11, 3, d)),
-    "AddNorm": (lambda i, d: AddNorm(), of_units, lambda i, d: norm(i)),
-    "TransformerEncoder": (
-        lambda i, d: TransformerEncoder(i, d, 2),
-        of_units,
-        lambda i, d: transformer_encoder(i, d, 2, i),
-    ),
+    "AddNorm": (lambda i, d: AddNorm(), OF_UNITS, lambda i, d: norm(i)),
+    "TransformerEncoder": (lambda i, d: TransformerEncoder(i, d, 2), OF_UNITS, lambda i, d: transformer_encoder(i, d, 2, i)),
     "TransformerEncoder-key_dim": (
         lambda i, d: TransformerEncoder(i, d, 2, 3),
-        of_units,
+        OF_UNITS,
         lambda i, d: transformer_encoder(i, d, 2, 3),
     ),
     "TransformerDecoder": (
@@ -269,7 +256,7 @@ LAYERS = {
     "TokenEmbedding": (lambda i, d: TokenEmbedding(i, d), OF_TOKENS, lambda i, d: i * d),
     "TokenEmbedding-sinusoidal": (lambda i, d: TokenEmbedding(i, d, "sinusoidal", 7), OF_TOKENS, lambda i, d: i * d),
     "TokenEmbedding-learned": (lambda i, d: TokenEmbedding(i, d, "learned", 7), OF_TOKENS, lambda i, d: (i + 7) * d),
-    "PositionEmbedding": (lambda i, d: PositionEmbedding(d), of_units, lambda i, d: d * i),
+    "PositionEmbedding": (lambda i, d: PositionEmbedding(d), OF_UNITS, lambda i, d: d * i),
     "LSTMEncoder": (lambda i, d: LSTMEncoder(i, 5, d, 2), OF_TOKENS, lambda i, d: lstms(i, 5, d, 2)),
     "LSTMEncoder-both-ways": (lambda i, d: LSTMEncoder(i, 5, d, 2, True), OF_TOKENS, lambda i, d: lstms(i, 5, d, 2, True)),
     "LSTMDecoder": (lambda i, d: LSTMDecoder(i, 5, d, 3), OF_TOKENS, lambda i, d: lstms(i, 5, d, 3)),
@@ -307,4 +294,4 @@ def test_frames_hold_a_window_per_row_that_is_not_trained(batch, width):
 
 
 def test_sinusoids_have_no_weights():
-    assert built(SinusoidalPositions(9), [(None, None, 4)]).weights == []
+    assert built(SinusoidalPositions(9), [(*STEPS, 4)]).weights == []

@@ -235,15 +235,23 @@ def test_fit_and_evaluate_take_batches_of_either_form(dense):
 
 @pytest.mark.parametrize("max_val, first, last", [(100, (2.54, 2.74), (1.38, 1.65)), (10_000, (2.74, 2.87), (1.80, 2.07))])
 def test_the_settings_of_the_source_give_its_losses(max_val, first, last):
-    # The same weights on every backend. Over weights of other seeds the first epoch's loss scatters by 0.08 (one deviation), so
-    # that some lie above the range of the source's few runs.
-    model = initialize(SlidingArithmetic(), 3)
-    model.compile(optimizer="adam", jit_compile=keras.backend.backend() != "torch")
-    examples = [to_example(problem) for problem in problems(100, max_val, 0)]
-    batches = [dense_batch(x, 25, 15) for x, _ in ragged_batches(examples, 5, 0)]
-    # One epoch more than is asked for: Keras warns when a generator ends with the last step.
-    stream = (batch for _ in range(6) for batch in batches)
-    losses = model.fit(stream, steps_per_epoch=20, epochs=5, shuffle=False, verbose=0).history["loss"]
-    assert first[0] <= losses[0] <= first[1], losses
-    assert last[0] <= losses[4] <= last[1], losses
-    assert losses == sorted(losses, reverse=True)
+    # One seed's loss scatters by 0.08 (a standard deviation) about the median, past the range of the source's few runs: eight
+    # seeds, each with its own problems and weights, and their median.
+    model, losses = SlidingArithmetic(), []
+    for seed in range(8):
+        initialize(model, seed)
+        for variable in model.trainable_variables:
+            if variable.name == "bias":
+                variable.assign(np.zeros(variable.shape))
+        model.reset()
+        model.compile(optimizer="adam")
+        examples = [to_example(problem) for problem in problems(100, max_val, seed)]
+        batches = [dense_batch(x, 25, 15) for x, _ in ragged_batches(examples, 5, seed)]
+        losses.append([])
+        for _ in range(5):
+            model.reset_metrics()
+            losses[-1].append(float([model.train_on_batch(x, y) for x, y in batches][-1][0]))
+    median = np.median(losses, axis=0)
+    assert first[0] <= median[0] <= first[1], losses
+    assert last[0] <= median[4] <= last[1], losses
+    assert median.tolist() == sorted(median, reverse=True)
