@@ -30,7 +30,7 @@ def commands(text):
 
 def test_the_python_example_learns_and_decodes(readme, capsys):
     (code,) = blocks(readme, "python")
-    assert len(code.strip().splitlines()) <= 24
+    assert len(code.strip().splitlines()) <= 20
     values = {}
     exec(compile(code, "README.md", "exec"), values)  # noqa: S102
     assert values["history"]["loss"][-1] < 0.5 * values["history"]["loss"][0]

@@ -10,6 +10,11 @@ Each of `jax.py`, `tensorflow.py` and `torch.py` has the same names with the sam
 - `StepMixin`: `train_step` and `test_step` (see `step.py`).
 """
 
+from k3seq import binding
+
+binding.check()  # before anything imports keras
+
+
 import importlib
 
 import keras

@@ -24,13 +24,14 @@ def synchronize(value):
     return jax.block_until_ready(value)
 
 
-def value_and_grad(function):
+def value_and_grad(function, aux=False):
     """A function of the same arguments that returns (value, gradient for the first argument).
 
     Args:
         function: pure; from a nested structure of float tensors, and more arguments, to a scalar.
+        aux: the function returns (scalar, anything else), and that pair stands in the place of the value.
     """
-    return jax.value_and_grad(function)
+    return jax.value_and_grad(function, has_aux=aux)
 
 
 def compiled(function, variables=(), jit=None):

@@ -30,11 +30,12 @@ def synchronize(value):
     return value
 
 
-def value_and_grad(function):
+def value_and_grad(function, aux=False):
     """A function of the same arguments that returns (value, gradient for the first argument).
 
     Args:
         function: pure; from a nested structure of float tensors, and more arguments, to a scalar.
+        aux: the function returns (scalar, anything else), and that pair stands in the place of the value.
     """
 
     def differentiate(x, *args):
@@ -42,7 +43,7 @@ def value_and_grad(function):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tree.flatten(x))
             value = function(x, *args)
-        gradients = _dense(tape.gradient(value, tree.flatten(x)), tree.flatten(x))
+        gradients = _dense(tape.gradient(value[0] if aux else value, tree.flatten(x)), tree.flatten(x))
         return value, tree.pack_sequence_as(x, gradients)
 
     return differentiate

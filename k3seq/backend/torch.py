@@ -29,18 +29,20 @@ def synchronize(value):
     return value
 
 
-def value_and_grad(function):
+def value_and_grad(function, aux=False):
     """A function of the same arguments that returns (value, gradient for the first argument).
 
     Args:
         function: pure; from a nested structure of float tensors, and more arguments, to a scalar.
+        aux: the function returns (scalar, anything else), and that pair stands in the place of the value.
     """
 
     def differentiate(x, *args):
         x = tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(leaf).detach().requires_grad_(), x)
-        value = function(x, *args)
-        gradients = torch.autograd.grad(value, tree.flatten(x), materialize_grads=True)
-        return value.detach(), tree.pack_sequence_as(x, list(gradients))
+        with torch.enable_grad():  # a caller that is `compiled` runs without
+            value = function(x, *args)
+        gradients = torch.autograd.grad(value[0] if aux else value, tree.flatten(x), materialize_grads=True)
+        return tree.map_structure(torch.Tensor.detach, value), tree.pack_sequence_as(x, list(gradients))
 
     return differentiate
 

@@ -49,7 +49,13 @@ class Greedy:
         self._run = backend.compiled(self._loop, model.variables, jit)
 
     def __call__(self, inputs):
-        """Decodes a batch: inputs as the model's `start` takes them. Returns `Decoded`."""
+        """Decodes a batch: inputs as the model's `start` takes them. Returns `Decoded`.
+
+        Raises:
+            UsageError: from the model's `check(inputs)`, where it has one.
+        """
+        if hasattr(self.model, "check"):
+            self.model.check(inputs)
         return Decoded(*(keras.ops.convert_to_numpy(value) for value in self._run(inputs)))
 
     def compilations(self):

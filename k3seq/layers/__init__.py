@@ -1,6 +1,36 @@
 """Layers on `keras.ops`: the same mathematics, counts and weight names on every backend."""
 
+from k3seq import binding
+
+binding.check()  # before anything imports keras
+
+from k3seq.layers.embedding import TokenEmbedding
+from k3seq.layers.frames import Frames
 from k3seq.layers.global_attention import GlobalAttention
 from k3seq.layers.lstm import LSTM, BidirectionalLSTM
+from k3seq.layers.positions import PositionEmbedding, SinusoidalPositions
+from k3seq.layers.ragged import ToDense
+from k3seq.layers.sliding import Attention, Conclusion, Debed, Decode, Decoder, Embed, Encode, Encoder
+from k3seq.layers.transformer import MultiHeadAttention, TransformerDecoder, TransformerEncoder
 
-__all__ = ["LSTM", "BidirectionalLSTM", "GlobalAttention"]
+__all__ = [
+    "LSTM",
+    "Attention",
+    "BidirectionalLSTM",
+    "Conclusion",
+    "Debed",
+    "Decode",
+    "Decoder",
+    "Embed",
+    "Encode",
+    "Encoder",
+    "Frames",
+    "GlobalAttention",
+    "MultiHeadAttention",
+    "PositionEmbedding",
+    "SinusoidalPositions",
+    "ToDense",
+    "TokenEmbedding",
+    "TransformerDecoder",
+    "TransformerEncoder",
+]

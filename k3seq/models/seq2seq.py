@@ -1,9 +1,11 @@
 """The base of every seq2seq model: what a batch is, the token loss, and the two methods that decoding needs."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from k3seq.backend import StepMixin
+from k3seq.data.checks import check_ids, check_labels, check_lengths
 from k3seq.errors import UsageError
 from k3seq.train.losses import token_crossentropy
 
@@ -35,6 +37,52 @@ class Seq2Seq(StepMixin, keras.Model):
             return ops.sum(ops.cast(sample_weight, "float32"))
         rows, steps = ops.shape(y)[:2]
         return ops.cast(rows * steps, "float32")
+
+    def check(self, x, y=None, sample_weight=None):
+        """Checks what a backend would not refuse alike (JAX reads a wrong id as NaN, and gives a wrong label the loss 0).
+
+        `fit`, `evaluate`, `train_on_batch`, `test_on_batch` and `decode.Greedy` call it. Only NumPy arrays are looked at:
+        tensors on a device, generators and data sets are not, and `data.batches` makes no wrong ids.
+
+        Args:
+            x, y, sample_weight: as the model takes them; y may be None.
+
+        Raises:
+            UsageError: an id, label or length is out of range, with its row and step.
+        """
+        config = self.get_config()
+        source, lengths = source_of(x)
+        target = target_of(x) if y is not None else None
+        for ids, name in ((source, "source"), (target, "target")):
+            if isinstance(ids, np.ndarray):
+                check_ids(ids, config[f"{name}_vocabulary"], f"{name} ids")
+        if isinstance(lengths, np.ndarray):
+            check_lengths(lengths, source.shape[1], "source lengths", allow_empty=True)
+        if isinstance(y, np.ndarray):
+            weight = sample_weight if np.shape(sample_weight) == y.shape[:2] else None
+            check_labels(y, config["target_vocabulary"], "labels", weight)
+
+    def fit(self, x=None, y=None, *arguments, **options):
+        """`keras.Model.fit`, after `check`."""
+        if y is not None:
+            self.check(x, y, options.get("sample_weight"))
+        return super().fit(x, y, *arguments, **options)
+
+    def evaluate(self, x=None, y=None, *arguments, **options):
+        """`keras.Model.evaluate`, after `check`."""
+        if y is not None:
+            self.check(x, y, options.get("sample_weight"))
+        return super().evaluate(x, y, *arguments, **options)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, **options):
+        """`keras.Model.train_on_batch`, after `check`."""
+        self.check(x, y, sample_weight)
+        return super().train_on_batch(x, y, sample_weight, **options)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, **options):
+        """`keras.Model.test_on_batch`, after `check`."""
+        self.check(x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, **options)
 
     def start(self, inputs):
         """Encodes the source.

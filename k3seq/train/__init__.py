@@ -1,5 +1,10 @@
 """Training: losses, the run directory, progress."""
 
+from k3seq import binding
+
+binding.check()  # before anything imports keras
+
+
 from k3seq.train.losses import TokenCrossentropy, token_crossentropy
 
 __all__ = ["TokenCrossentropy", "token_crossentropy"]

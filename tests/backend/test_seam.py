@@ -27,6 +27,20 @@ def test_value_and_grad_of_a_nested_argument_equals_calculus():
     np.testing.assert_allclose(ops.convert_to_numpy(gradient["b"]), [[27.0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("compile_it", [False, True])
+def test_what_goes_beside_the_value_comes_back_beside_it(compile_it):
+    def function(x, y):
+        return ops.sum(x * y), {"double": 2 * x}
+
+    call = backend.value_and_grad(function, aux=True)
+    call = backend.compiled(call) if compile_it else call
+    x, y = np.array([1.0, 2.0], "float32"), np.array([3.0, 4.0], "float32")
+    (value, aux), gradient = call(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
+    assert float(value) == 11.0
+    np.testing.assert_array_equal(ops.convert_to_numpy(aux["double"]), [2.0, 4.0])
+    np.testing.assert_array_equal(ops.convert_to_numpy(gradient), y)
+
+
 def test_gradient_is_zero_where_the_value_does_not_depend_on_the_argument():
     _, gradient = backend.value_and_grad(lambda x: ops.sum(x["used"]))({name: ops.ones((2,)) for name in ("used", "unused")})
     np.testing.assert_array_equal(ops.convert_to_numpy(gradient["unused"]), [0.0, 0.0])

@@ -190,3 +190,10 @@ def test_the_functional_tour_goes_past_all_its_sights(tmp_path, monkeypatch, cap
     assert after > before
     for name in ("vae.png", "ascent.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_loop_by_hand_learns_to_copy():
+    result = example("training_loop").main(["--steps", "40"])
+    assert len(result["losses"]) == 40 and abs(result["losses"][0] - np.log(10)) < 0.1
+    assert np.mean(result["losses"][-5:]) < 0.9 * result["losses"][0]
+    assert result["accuracy"] > 1.5 / 8  # by chance one of eight symbols

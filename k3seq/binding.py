@@ -1,0 +1,37 @@
+"""Says in one line that the backend which Keras would load is not installed, before Keras fails in its own way."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+from k3seq.errors import MissingBackend
+
+_FRAMEWORKS = ("jax", "tensorflow", "torch")
+
+
+def check():
+    """Every package of k3seq that imports keras calls this first; it does nothing once keras is imported.
+
+    Raises:
+        MissingBackend: the backend that `KERAS_BACKEND`, or else Keras' configuration file, names is not installed.
+    """
+    if "keras" in sys.modules:
+        return
+    name, source = chosen()
+    if name in _FRAMEWORKS and importlib.util.find_spec(name) is None:
+        others = [other for other in _FRAMEWORKS if importlib.util.find_spec(other) is not None]
+        instead = f", or set KERAS_BACKEND to one that is: {', '.join(others)}" if others else ""
+        raise MissingBackend(f'{source} is {name}, which is not installed: pip install "k3seq[{name}]"{instead}')
+
+
+def chosen():
+    """(backend, where that is said), as Keras will find it when it is imported."""
+    if os.environ.get("KERAS_BACKEND"):
+        return os.environ["KERAS_BACKEND"], "KERAS_BACKEND"
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["backend"], str(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow", "KERAS_BACKEND is not set and Keras' default backend"

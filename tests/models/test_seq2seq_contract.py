@@ -1,0 +1,84 @@
+"""What every seq2seq model must bear: batches of other sizes after it was compiled, and ids that are out of range.
+
+TensorFlow traces with unknown dimensions once it has seen two sizes; JAX compiles again.
+"""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from k3seq.decode import Greedy
+from k3seq.errors import UsageError
+from k3seq.models import registry
+from k3seq.random import initialize
+from k3seq.train.losses import TokenCrossentropy
+
+
+def batch(rows, source_steps, target_steps, seed):
+    draw = np.random.default_rng(seed)
+    x = {
+        "source": draw.integers(4, 9, (rows, source_steps)).astype("int32"),
+        "source_lengths": draw.integers(1, source_steps + 1, rows).astype("int32"),
+        "target": draw.integers(4, 9, (rows, target_steps)).astype("int32"),
+    }
+    y = draw.integers(4, 9, (rows, target_steps)).astype("int32")
+    return x, y, (draw.random((rows, target_steps)) < 0.8).astype("float32")
+
+
+SIZES = {
+    "lstm": {"embedding": 4},
+    "lstm-attention": {"embedding": 4},
+    "transformer": {"heads": 2, "dense": 8, "max_steps": 16},
+    "sliding": {"dense": 8, "width_source": 8, "width_target": 8},
+}
+
+
+def model(kind):
+    made = initialize(registry.seq2seq(kind, 9, 9, units=8, layers=1, **SIZES[kind]), 0)
+    made.compile("sgd", loss=TokenCrossentropy())
+    return made
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_losses_do_not_depend_on_the_shapes_seen_before(kind):
+    shapes = [(2, 3, 4), (2, 7, 5), (3, 1, 1), (2, 5, 8)]
+    travelled = model(kind)
+    for seed, shape in enumerate(shapes):
+        x, y, weight = batch(*shape, seed)
+        fresh = model(kind)
+        for variable, value in zip(fresh.variables, travelled.variables, strict=True):
+            variable.assign(value)
+        logs = []
+        for each in (travelled, fresh):
+            each.reset_metrics()
+            logs.append(each.train_on_batch(x, y, weight, return_dict=True))
+        np.testing.assert_allclose(logs[0]["loss"], logs[1]["loss"], rtol=1e-5)
+        assert np.isfinite(logs[0]["loss"])
+    assert travelled(batch(2, 4, 6, 9)[0]).shape == (2, 6, 9)
+    assert np.abs(ops.convert_to_numpy(travelled.weights[0]) - ops.convert_to_numpy(model(kind).weights[0])).max() > 0
+
+
+WRONG = {
+    "a source id": ({"source": [[4, 9, 4]]}, r"Expected source ids in 0..8. Received: 9 at row 0, step 1"),
+    "a negative target id": ({"target": [[1, -1]]}, r"Expected target ids in 0..8. Received: -1 at row 0, step 1"),
+    "a length": ({"source_lengths": [4]}, r"Expected source lengths in 0..3. Received: 4 at row 0"),
+    "a label": ({"labels": [[4, 9]]}, r"Expected labels in 0..8. Received: 9 at row 0, step 1"),
+    "a float id": ({"source": [[4.0, 5.0, 4.0]]}, r"Expected source ids to be integers. Received: float64"),
+}
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+@pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_out_of_range_is_the_same_error_on_every_backend(kind, wrong, message):
+    x = {"source": np.array([[4, 5, 6]]), "source_lengths": np.array([3]), "target": np.array([[1, 4]])}
+    y = np.array(wrong.get("labels", [[4, 2]]))
+    made = model(kind)
+    made.check(x, np.array([[4, 2]]))
+    made.check(x, np.array([[4, 9]]), np.array([[1.0, 0.0]]))
+    x |= {name: np.array(value) for name, value in wrong.items() if name in x}
+    for call in (made.fit, made.evaluate, made.train_on_batch, made.test_on_batch):
+        with pytest.raises(UsageError, match=message):
+            call(x, y)
+    if "source" in message:
+        with pytest.raises(UsageError, match=message):
+            Greedy(made, max_steps=3)(x)
