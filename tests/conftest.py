@@ -13,6 +13,11 @@ MATRIX = matrix_file.load(ROOT / matrix_file.FILE)
 os.environ.setdefault("KERAS_BACKEND", next((n for n in MATRIX.backends if matrix_file.installed(n, MATRIX)), "jax"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# JAX compiles the same small functions test after test: a cache beside pytest's own halves the time of a first run. The whole
+# run's processes share it; what is in it is found by program, flags and version.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process per core: more threads only wait for each other
 
