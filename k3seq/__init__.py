@@ -19,6 +19,7 @@ _SUBPACKAGES = (
     "metrics",
     "models",
     "random",
+    "run",
     "train",
 )
 

@@ -28,7 +28,7 @@ def run(directory, lines=None, output=None, batch_size=64):
 
     import keras
 
-    from k3seq.train.run import Run, count_unknown
+    from k3seq.run import Run, count_unknown
 
     trained, output, log = Run.load(directory), output or sys.stdout, Console(stderr=True)
     start, results = time.perf_counter(), []

@@ -31,7 +31,7 @@ def run(directory, data, limit=None, batch_size=64, skip_bad_lines=False, consol
     import keras
 
     from k3seq.metrics import score
-    from k3seq.train.run import Run
+    from k3seq.run import Run
 
     trained, start = Run.load(directory), time.perf_counter()
     with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -48,7 +48,7 @@ class Options:
     problems: int | None = None
 
 
-# The sizes that bring arithmetic over 90 % of unseen problems in about two minutes on two cores (docs/benchmarks.md).
+# The sizes that bring arithmetic over 90 % of unseen problems in about two minutes on two cores (docs/measurements.md).
 ARITHMETIC = {
     "model": "lstm-attention",
     "tokens": "char",
@@ -206,8 +206,8 @@ def prepare(options, train, dev):
     from k3seq.data.batches import Batches, encode_pairs
     from k3seq.models import registry
     from k3seq.random import initialize
+    from k3seq.run import Run
     from k3seq.train.losses import TokenCrossentropy
-    from k3seq.train.run import Run
 
     kinds = options.tokens.split("/")
     if len(kinds) > 2:

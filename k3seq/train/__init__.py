@@ -1,4 +1,4 @@
-"""Training: losses, the run directory, progress."""
+"""Training: losses and the epochs of a run."""
 
 from k3seq import binding
 

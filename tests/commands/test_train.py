@@ -13,7 +13,7 @@ import pytest
 
 from k3seq import cli
 from k3seq.commands import train as command
-from k3seq.train.run import Run
+from k3seq.run import Run
 
 WORDS = ["ab", "ba", "abc", "cab", "bca", "c", "aab", "bbc", "cc", "acb", "bac", "cba"]
 SMALL = ["--units", "16", "--batch-size", "4", "--epochs", "2", "--samples", "3"]

@@ -10,7 +10,6 @@ losses.png       the same as a picture
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from k3seq.data import tokenizers
@@ -95,6 +94,8 @@ def load_model(path):
     Raises:
         DataError: when the file is missing, truncated or no Keras model.
     """
+    import keras
+
     registry.load_all()
     if not Path(path).is_file():
         raise DataError("Expected a .keras file. Received: no such file", path)

@@ -1,0 +1,58 @@
+"""A run as a Python user meets it: made, saved, loaded, decoding text."""
+
+import pytest
+
+from k3seq.data.tokenizers import CharTokenizer
+from k3seq.errors import DataError, UsageError
+from k3seq.models import LSTMSeq2Seq, TransformerSeq2Seq
+from k3seq.random import initialize
+from k3seq.run import Run
+
+LINES = ["abc", "", "c", "cab", "  "]
+
+
+def run(kind=LSTMSeq2Seq, **sizes):
+    tokenizer = CharTokenizer.fit(["abc "])
+    return Run(initialize(kind(8, 8, **sizes), 0), tokenizer, tokenizer, max_steps=6, history={"note": "kept"})
+
+
+@pytest.fixture(scope="module")
+def lstm():
+    return run(embedding=4, units=8)
+
+
+def test_saved_and_loaded_it_decodes_the_same(lstm, tmp_path):
+    lstm.save(tmp_path / "run")
+    again = Run.load(tmp_path / "run")
+    assert again.decode(LINES) == lstm.decode(LINES) and again.max_steps == 6 and again.history["note"] == "kept"
+    assert lstm.decode(LINES)[0] != "" and [lstm.decode(LINES)[i] for i in (1, 4)] == ["", ""]
+
+
+def test_results_do_not_depend_on_the_batch_size(lstm):
+    seen = []
+    assert lstm.decode(LINES, batch_size=2, on_batch=seen.append) == lstm.decode(LINES, batch_size=5)
+    assert seen == [2, 4, 5]
+
+
+def test_a_line_longer_than_the_model_takes_is_named():
+    short = run(TransformerSeq2Seq, units=8, dense=8, heads=2, depth=1, max_steps=12)
+    assert len(short.decode(["a" * 12])) == 1
+    with pytest.raises(UsageError, match="Expected at most 12 source tokens. Received: 13 in line 2"):
+        short.decode(["a", "a" * 13])
+
+
+@pytest.mark.parametrize("name", ["model.keras", "source.json", "run.json"])
+def test_a_damaged_file_is_named(lstm, tmp_path, name):
+    lstm.save(tmp_path)
+    (tmp_path / name).write_bytes(b"{")
+    with pytest.raises(DataError, match=name):
+        Run.load(tmp_path)
+
+
+def test_a_missing_model_is_named(lstm, tmp_path):
+    lstm.save(tmp_path)
+    (tmp_path / "model.keras").unlink()
+    with pytest.raises(DataError, match="model.keras: Expected a .keras file. Received: no such file"):
+        Run.load(tmp_path)
+    with pytest.raises(UsageError, match="without run.json"):
+        Run.load(tmp_path / "nowhere")
