@@ -3,6 +3,7 @@
 TensorFlow traces with unknown dimensions once it has seen two sizes; JAX compiles again.
 """
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -82,3 +83,26 @@ def test_what_is_out_of_range_is_the_same_error_on_every_backend(kind, wrong, me
     if "source" in message:
         with pytest.raises(UsageError, match=message):
             Greedy(made, max_steps=3)(x)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", ["lstm-attention", "transformer"])
+def test_mixed_precision_trains_as_float32_does(kind, policy):
+    x, y, weight = batch(4, 6, 5, 0)
+    losses = {}
+    for name in ("float32", policy):
+        keras.config.set_dtype_policy(name)
+        try:
+            made = model(kind)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        made.compile(keras.optimizers.Adam(0.01), loss=TokenCrossentropy())
+        losses[name] = []
+        for _ in range(5):
+            made.reset_metrics()
+            losses[name].append(float(made.train_on_batch(x, y, weight, return_dict=True)["loss"]))
+    assert made.compute_dtype == policy.removeprefix("mixed_")
+    scaled = isinstance(made.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    np.testing.assert_allclose(losses[policy], losses["float32"], rtol=5e-3)
+    assert losses["float32"][-1] < 0.99 * losses["float32"][0]
