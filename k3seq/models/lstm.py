@@ -117,6 +117,7 @@ class LSTMSeq2Seq(Seq2Seq):
 
     def __init__(self, source_vocabulary=500, target_vocabulary=500, embedding=50, units=64, depth=1, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
         self.config = dict(
             source_vocabulary=source_vocabulary,
             target_vocabulary=target_vocabulary,
@@ -165,6 +166,7 @@ class AttentionSeq2Seq(Seq2Seq):
 
     def __init__(self, source_vocabulary, target_vocabulary, embedding=128, units=256, depth=1, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
+        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
         self.config = dict(
             source_vocabulary=source_vocabulary,
             target_vocabulary=target_vocabulary,

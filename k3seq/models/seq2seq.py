@@ -20,10 +20,11 @@ class Seq2Seq(StepMixin, keras.Model):
     A subclass builds all its weights in its constructor and defines `call`, `start` and `step`.
 
     Attributes:
+        source_vocabulary, target_vocabulary: numbers of ids, which `check` holds the ids to; None: they are not checked.
         source_limit: most source tokens that the model takes, or None.
     """
 
-    source_limit = None
+    source_vocabulary = target_vocabulary = source_limit = None
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if self.loss is not None:
@@ -50,17 +51,16 @@ class Seq2Seq(StepMixin, keras.Model):
         Raises:
             UsageError: an id, label or length is out of range, with its row and step.
         """
-        config = self.get_config()
         source, lengths = source_of(x)
         target = target_of(x) if y is not None else None
-        for ids, name in ((source, "source"), (target, "target")):
-            if isinstance(ids, np.ndarray):
-                check_ids(ids, config[f"{name}_vocabulary"], f"{name} ids")
+        for ids, vocabulary, name in ((source, self.source_vocabulary, "source"), (target, self.target_vocabulary, "target")):
+            if isinstance(ids, np.ndarray) and vocabulary is not None:
+                check_ids(ids, vocabulary, f"{name} ids")
         if isinstance(lengths, np.ndarray):
             check_lengths(lengths, source.shape[1], "source lengths", allow_empty=True)
-        if isinstance(y, np.ndarray):
+        if isinstance(y, np.ndarray) and self.target_vocabulary is not None:
             weight = sample_weight if np.shape(sample_weight) == y.shape[:2] else None
-            check_labels(y, config["target_vocabulary"], "labels", weight)
+            check_labels(y, self.target_vocabulary, "labels", weight)
 
     def fit(self, x=None, y=None, *arguments, **options):
         """`keras.Model.fit`, after `check`."""

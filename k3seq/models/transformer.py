@@ -43,6 +43,7 @@ class TransformerSeq2Seq(Seq2Seq):
             raise ValueError(f"Expected units to be a multiple of heads. Received: units={units}, heads={heads}")
         if depth < 1:
             raise ValueError(f"Expected depth of at least 1. Received: depth={depth}")
+        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
         self.config = dict(
             source_vocabulary=source_vocabulary,
             target_vocabulary=target_vocabulary,
