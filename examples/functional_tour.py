@@ -13,6 +13,7 @@ from keras import layers
 from k3seq.inspect import draw_ascent, draw_images, gradient_ascent, save_figure
 from k3seq.models.document import LOSS_WEIGHTS, LOSSES, document_classifier
 from k3seq.models.vae import VAE
+from k3seq.random import initialize
 
 
 def sequential():
@@ -82,7 +83,7 @@ def main():
     scores = classifier.evaluate(*tickets(256, rng), verbose=0, return_dict=True)
     print("tickets: " + ", ".join(f"{name} {scores[f'{name}_accuracy']:.2f}" for name in LOSSES) + " right")
 
-    vae = VAE()
+    vae = initialize(VAE(), 0)
     vae.compile(keras.optimizers.Adam(2e-3))
     losses = vae.fit(rings(rows, rng), **fit).history
     print("vae: " + ", ".join(f"{name} {losses[name][-1]:.1f}" for name in ("loss", "reconstruction", "kl")))
