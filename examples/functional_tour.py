@@ -90,8 +90,8 @@ def main():
     codes = np.stack(np.meshgrid(np.linspace(-2, 2, 8), np.linspace(-2, 2, 8)), -1).reshape(-1, 2)
     save_figure(draw_images(vae.generate(codes.astype("float32"))), os.path.join(arguments.out, "vae.png"))
 
-    ascent = gradient_ascent(vae, "encoder_conv_1", 5, (28, 28, 1))
-    save_figure(draw_ascent(ascent, "what unit 5 of encoder_conv_1 likes"), os.path.join(arguments.out, "ascent.png"))
+    ascent = gradient_ascent(vae, "encoder_conv_1", 6, (28, 28, 1))
+    save_figure(draw_ascent(ascent, "what unit 6 of encoder_conv_1 likes"), os.path.join(arguments.out, "ascent.png"))
     print(f"ascent: activation from {ascent.activations[0]:.3f} to {ascent.activations[-1]:.3f}")
 
 
