@@ -1,7 +1,7 @@
 """`k3seq train`: a seq2seq model from text pairs or arithmetic problems to a run directory."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -146,9 +146,9 @@ def with_defaults(options):
     if options.task is None and (options.max_val is not None or options.problems is not None):
         raise UsageError("Expected --max-val and --problems only with --task arithmetic")
     defaults = ARITHMETIC if options.task else TEXT
-    filled = Options(**{k: defaults.get(k) if v is None else v for k, v in asdict(options).items()})
+    filled = replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
     if options.task and filled.model not in ("lstm", "lstm-attention"):
-        filled = Options(**{**asdict(filled), "embedding": options.embedding})
+        filled = replace(filled, embedding=options.embedding)
     for name in ("epochs", "batch_size", "buckets", "limit", "problems", "vocabulary", "accumulate"):
         value = getattr(filled, name)
         if value is not None and value < 1:
@@ -181,7 +181,7 @@ def out_directory(options):
 def pairs_of(options):
     """(training pairs, held-out pairs, skipped lines by reason)."""
     from k3seq.data import arithmetic
-    from k3seq.data.pairs import read_pairs
+    from k3seq.data.pairs import Pairs, read_pairs
 
     if options.task:
         drawn = arithmetic.problems(options.problems + HELD_OUT, options.max_val, options.seed, distinct=True)
@@ -189,11 +189,11 @@ def pairs_of(options):
         return train, dev, {}
     on_error = "skip" if options.skip_bad_lines else "raise"
     train = read_pairs(options.data, on_error, options.limit)
-    dev = read_pairs(options.dev, on_error) if options.dev else []
+    dev = read_pairs(options.dev, on_error) if options.dev else Pairs()
     if not train:
         raise DataError("Expected at least one pair. Received: none", options.data)
     skipped = dict(train.skipped)
-    for why, count in (dev.skipped if options.dev else {}).items():
+    for why, count in dev.skipped.items():
         skipped[why] = skipped.get(why, 0) + count
     return list(train), list(dev), skipped
 
