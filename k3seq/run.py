@@ -42,16 +42,27 @@ class Run:
         Raises:
             UsageError: a line has more tokens than the model takes, with its number.
         """
-        results, limit = [], self.model.source_limit
-        widths = None if limit is None else [*range(8, limit, 8), limit]
-        for x, rows in source_batches(lines, self.source, batch_size, widths):
-            decoded = self._greedy(x)
-            for row in range(rows):
-                ids = decoded.tokens[row, : decoded.lengths[row]].tolist()
-                results.append(self.target.decode(ids) if lines[len(results)].strip() else "")
+        results = []
+        for found, _ in self.batches(lines, batch_size):
+            results += found
             if on_batch:
                 on_batch(len(results))
         return results
+
+    def batches(self, lines, batch_size=64):
+        """As `decode`, batch by batch.
+
+        Yields:
+            (results of the next lines, how many of their tokens are outside the source's vocabulary).
+        """
+        limit, done = self.model.source_limit, 0
+        widths = None if limit is None else [*range(8, limit, 8), limit]
+        for x, rows in source_batches(lines, self.source, batch_size, widths):
+            decoded = self._greedy(x)
+            ids = [decoded.tokens[row, : decoded.lengths[row]].tolist() for row in range(rows)]
+            filled = [line.strip() for line in lines[done : done + rows]]
+            yield [self.target.decode(i) if line else "" for i, line in zip(ids, filled, strict=True)], _unknown(x)
+            done += rows
 
     def save(self, directory):
         """Writes the run; every file is complete under its name or not there under it."""
@@ -109,6 +120,6 @@ def _first_line(error):
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def count_unknown(tokenizer, lines):
-    """How many tokens of the lines are outside the vocabulary."""
-    return int(sum(np.sum(np.asarray(tokenizer.encode(line)) == tokenizers.UNKNOWN) for line in lines))
+def _unknown(x):
+    inside = np.arange(x["source"].shape[1]) < x["source_lengths"][:, None]
+    return int(np.sum((x["source"] == tokenizers.UNKNOWN) & inside))

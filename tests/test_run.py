@@ -1,7 +1,10 @@
 """A run as a Python user meets it: made, saved, loaded, decoding text."""
 
+import io
+
 import pytest
 
+from k3seq.commands import decode
 from k3seq.data.tokenizers import CharTokenizer
 from k3seq.errors import DataError, UsageError
 from k3seq.models import LSTMSeq2Seq, TransformerSeq2Seq
@@ -39,6 +42,19 @@ def test_a_line_longer_than_the_model_takes_is_named():
     assert len(short.decode(["a" * 12])) == 1
     with pytest.raises(UsageError, match="Expected at most 12 source tokens. Received: 13 in line 2"):
         short.decode(["a", "a" * 13])
+
+
+def test_the_command_names_the_line_however_many_came_before(tmp_path):
+    short = run(TransformerSeq2Seq, units=8, dense=8, heads=2, depth=1, max_steps=12)
+    short.save(tmp_path)
+    lines, output = [b"a\n"] * 20, io.StringIO()
+    assert decode.run(tmp_path, lines, output, batch_size=1)["lines"] == output.getvalue().count("\n") == 20
+    with pytest.raises(UsageError, match="Received: 13 in line 21"):
+        decode.run(tmp_path, [*lines, b"a" * 13], io.StringIO(), batch_size=1)
+
+
+def test_tokens_outside_the_vocabulary_are_counted_once(lstm):
+    assert [unknown for _, unknown in lstm.batches(["abx", "", "zz", "c"], batch_size=2)] == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["model.keras", "source.json", "run.json"])

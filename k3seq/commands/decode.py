@@ -28,22 +28,18 @@ def run(directory, lines=None, output=None, batch_size=64):
 
     import keras
 
-    from k3seq.run import Run, count_unknown
+    from k3seq.run import Run
 
     trained, output, log = Run.load(directory), output or sys.stdout, Console(stderr=True)
-    start, results = time.perf_counter(), []
+    start, results, unknown = time.perf_counter(), [], 0
     with Progress(console=log, transient=True, disable=len(sources) <= batch_size) as progress:
         bar = progress.add_task("decoding", total=len(sources))
-        for first in range(0, len(sources), 16 * batch_size):
-            part = trained.decode(
-                sources[first : first + 16 * batch_size],
-                batch_size,
-                lambda done, first=first: progress.update(bar, completed=first + done),
-            )
-            results += part
-            output.write("".join(f"{result}\n" for result in part))
+        for found, strange in trained.batches(sources, batch_size):
+            results += found
+            unknown += strange
+            output.write("".join(f"{result}\n" for result in found))
             output.flush()
-    unknown = count_unknown(trained.source, sources)
+            progress.update(bar, completed=len(results))
     if unknown:
         log.print(f"{unknown} tokens are not in the vocabulary of the source", highlight=False)
     return {

@@ -104,18 +104,16 @@ class LSTMDecoder(layers.Layer):
         return {**super().get_config(), **self.config}
 
 
-@keras.saving.register_keras_serializable(package="k3seq")
-class LSTMSeq2Seq(Seq2Seq):
-    """Encoder and decoder LSTM; the decoder begins in the encoder's last states (Sutskever et al. 2014, arXiv 1409.3215).
+class RecurrentSeq2Seq(Seq2Seq):
+    """What the LSTM models share: encoder, decoder, dropout, output, and their sizes.
 
-    Args:
-        source_vocabulary, target_vocabulary: numbers of ids. embedding: size of an embedding. units: size of the LSTMs.
-        depth: layers of encoder and decoder. dropout: rate between layers and before the output.
-
-    With the default sizes it has 141,380 parameters: encoder 54,440, decoder 54,440, output 32,500.
+    A subclass names whether the encoder reads from both ends, adds what stands between decoder and output in `build_between`,
+    and defines `call`, `start` and `step`.
     """
 
-    def __init__(self, source_vocabulary=500, target_vocabulary=500, embedding=50, units=64, depth=1, dropout=0.0, **kwargs):
+    bidirectional = False
+
+    def __init__(self, source_vocabulary, target_vocabulary, embedding, units, depth, dropout, **kwargs):
         super().__init__(**kwargs)
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
         self.config = dict(
@@ -127,14 +125,38 @@ class LSTMSeq2Seq(Seq2Seq):
             dropout=dropout,
         )
         policy = self.dtype_policy
-        self.encoder = LSTMEncoder(source_vocabulary, embedding, units, depth, dropout=dropout, name="encoder", dtype=policy)
+        self.encoder = LSTMEncoder(
+            source_vocabulary, embedding, units, depth, self.bidirectional, dropout, name="encoder", dtype=policy
+        )
         self.decoder = LSTMDecoder(target_vocabulary, embedding, units, depth, dropout, name="decoder", dtype=policy)
-        self.dropout = layers.Dropout(dropout, name="dropout", dtype=policy)
-        self.logits = layers.Dense(target_vocabulary, name="output", dtype=policy)
         self.encoder.build((None, None))
         self.decoder.build((None, None))
+        self.build_between(units)
+        self.dropout = layers.Dropout(dropout, name="dropout", dtype=policy)
+        self.logits = layers.Dense(target_vocabulary, name="output", dtype=policy)
         self.logits.build((None, None, units))
         self.built = True
+
+    def build_between(self, units):
+        """Makes and builds the layers between decoder and output; none here."""
+
+    def get_config(self):
+        return {**super().get_config(), **self.config}
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class LSTMSeq2Seq(RecurrentSeq2Seq):
+    """Encoder and decoder LSTM; the decoder begins in the encoder's last states (Sutskever et al. 2014, arXiv 1409.3215).
+
+    Args:
+        source_vocabulary, target_vocabulary: numbers of ids. embedding: size of an embedding. units: size of the LSTMs.
+        depth: layers of encoder and decoder. dropout: rate between layers and before the output.
+
+    With the default sizes it has 141,380 parameters: encoder 54,440, decoder 54,440, output 32,500.
+    """
+
+    def __init__(self, source_vocabulary=500, target_vocabulary=500, embedding=50, units=64, depth=1, dropout=0.0, **kwargs):
+        super().__init__(source_vocabulary, target_vocabulary, embedding, units, depth, dropout, **kwargs)
 
     def call(self, inputs, training=False):
         source, lengths = source_of(inputs)
@@ -150,12 +172,9 @@ class LSTMSeq2Seq(Seq2Seq):
         output, states = self.decoder.step(tokens, state["states"])
         return self.logits(output), {"states": states}
 
-    def get_config(self):
-        return {**super().get_config(), **self.config}
-
 
 @keras.saving.register_keras_serializable(package="k3seq")
-class AttentionSeq2Seq(Seq2Seq):
+class AttentionSeq2Seq(RecurrentSeq2Seq):
     """Two-directional LSTM encoder and LSTM decoder with global attention (Luong et al. 2015, arXiv 1508.04025).
 
     Args:
@@ -164,28 +183,14 @@ class AttentionSeq2Seq(Seq2Seq):
         dropout: rate between layers and before the output.
     """
 
+    bidirectional = True
+
     def __init__(self, source_vocabulary, target_vocabulary, embedding=128, units=256, depth=1, dropout=0.0, **kwargs):
-        super().__init__(**kwargs)
-        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
-        self.config = dict(
-            source_vocabulary=source_vocabulary,
-            target_vocabulary=target_vocabulary,
-            embedding=embedding,
-            units=units,
-            depth=depth,
-            dropout=dropout,
-        )
-        policy = self.dtype_policy
-        self.encoder = LSTMEncoder(source_vocabulary, embedding, units, depth, True, dropout, name="encoder", dtype=policy)
-        self.decoder = LSTMDecoder(target_vocabulary, embedding, units, depth, dropout, name="decoder", dtype=policy)
-        self.attention = GlobalAttention(units, name="attention", dtype=policy)
-        self.dropout = layers.Dropout(dropout, name="dropout", dtype=policy)
-        self.logits = layers.Dense(target_vocabulary, name="output", dtype=policy)
-        self.encoder.build((None, None))
-        self.decoder.build((None, None))
+        super().__init__(source_vocabulary, target_vocabulary, embedding, units, depth, dropout, **kwargs)
+
+    def build_between(self, units):
+        self.attention = GlobalAttention(units, name="attention", dtype=self.dtype_policy)
         self.attention.build((None, None, units), memory_shape=(None, None, units))
-        self.logits.build((None, None, units))
-        self.built = True
 
     def call(self, inputs, training=False):
         state = self.start(inputs, training=training)
@@ -209,9 +214,6 @@ class AttentionSeq2Seq(Seq2Seq):
         output, states = self.decoder.step(tokens, state["states"])
         attended, _ = self.attention(output[:, None, :], state["keys"], state["memory"], state["memory_mask"])
         return self.logits(attended[:, 0, :]), {**state, "states": states}
-
-    def get_config(self):
-        return {**super().get_config(), **self.config}
 
 
 def _check_sizes(**sizes):

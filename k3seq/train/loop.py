@@ -42,7 +42,6 @@ def epochs(model, batches, count, on_step=None, seconds_limit=None):
         total, norms, tokens, refused, start = 0.0, [], 0.0, 0, time.perf_counter()
         for x, y, weight in batches.epoch(index):
             number += 1
-            model.reset_metrics()
             logs = {name: float(value) for name, value in model.train_on_batch(x, y, weight, return_dict=True).items()}
             counted = float(np.sum(weight)) * (1.0 - logs["refused"])
             total, tokens = total + logs["loss"] * counted, tokens + counted
@@ -61,7 +60,6 @@ def evaluate(model, batches):
     """Mean token loss over the batches of one pass, without training."""
     total = tokens = 0.0
     for x, y, weight in batches.epoch(0):
-        model.reset_metrics()
         counted = float(np.sum(weight))
         total += float(model.test_on_batch(x, y, weight, return_dict=True)["loss"]) * counted
         tokens += counted
