@@ -166,6 +166,7 @@ def summary(
 def run_matrix(
     context: typer.Context,
     backends: Annotated[str | None, typer.Option(metavar="A,B", help="Only these backends.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Backends at a time; default: as many as cores.")] = None,
     backend: BackendOption = None,
     json: JsonOption = None,
 ):
@@ -176,7 +177,7 @@ def run_matrix(
     from k3seq.commands import matrix as command
 
     names = [n.strip() for n in (backends or backend or "").split(",") if n.strip()]
-    run.finish(command.run(names, context.args))
+    run.finish(command.run(names, context.args, workers))
 
 
 @app.command()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,35 +17,36 @@ COUNTS = ("passed", "failed", "skipped", "xfailed")
 _NO_TESTS = 5  # pytest's exit code
 
 
-def run(names=(), arguments=()):
-    """Runs pytest in the working directory on one backend after the other, output as it comes, and prints a table.
+def run(names=(), arguments=(), workers=None):
+    """Runs pytest in the working directory once per backend, output as it comes, and prints a table.
 
-    Tests marked `once` run on the first backend only.
+    Tests marked `once` run on the first backend only. Where several backends run at a time, each line of output begins with
+    the backend's name.
 
     Args:
         names: backends in the order to run them; none means all of the matrix.
         arguments: for pytest.
+        workers: backends at a time; None: as many as there are cores.
     Returns:
         `{"backends": [{"backend", "passed", "failed", "skipped", "xfailed", "seconds", "exit", "note"}], "exit_code"}`. The
         exit code is 1 when a run failed, when a backend that is not optional is missing, or when no test ran at all.
     Raises:
         UsageError: a name that is not in the matrix, or pytest is not installed.
     """
-    from rich.console import Console
 
     known = matrix.load()
     entries = [known.backend(name) for name in (names or known.backends)]
     if importlib.util.find_spec("pytest") is None:
         raise UsageError('pytest is not installed. Install it with: pip install "k3seq[test]"')
-    rows, first = [], True
-    for entry in entries:
-        if matrix.installed(entry.name, known) is None:
-            rows.append({"backend": entry.name, "note": f"missing: {entry.install}", "ok": entry.optional})
-            continue
-        Console().rule(entry.name)
-        sys.stdout.flush()
-        rows.append(_tests(entry.name, list(arguments) if first else without_once(arguments)))
-        first = False
+    if workers is not None and workers < 1:
+        raise UsageError(f"Expected --workers of at least 1. Received: {workers}")
+    there = [entry.name for entry in entries if matrix.installed(entry.name, known) is not None]
+    asked = {name: without_once(arguments) if i else list(arguments) for i, name in enumerate(there)}
+    done = _all_tests(asked, min(workers or os.cpu_count() or 1, len(there)))
+    rows = [
+        done.get(entry.name) or {"backend": entry.name, "note": f"missing: {entry.install}", "ok": entry.optional}
+        for entry in entries
+    ]
     ran = [row for row in rows if row.get("exit") not in (None, _NO_TESTS)]
     _show(rows)
     failed = not ran or not all(row["ok"] for row in rows)
@@ -65,19 +67,53 @@ def without_once(arguments):
     return [*kept, "-m", " and ".join([*(f"({e})" for e in expressions if e), "not once"])]
 
 
-def _tests(name, arguments):
+def _all_tests(asked, workers):
+    """The rows of `{backend: arguments}`, run by so many workers in that order."""
+    from rich.console import Console
+
+    if workers <= 1:
+        rows = {}
+        for name, arguments in asked.items():
+            Console().rule(name)
+            sys.stdout.flush()
+            rows[name] = _tests(name, arguments)
+        return rows
+    running, pool, width = [], ThreadPoolExecutor(workers), max(map(len, asked))
+    try:
+        rows = {name: pool.submit(_tests, name, arguments, f"{name:>{width}} | ", running) for name, arguments in asked.items()}
+        return {name: row.result() for name, row in rows.items()}
+    except BaseException:  # Ctrl-C in this process alone: the others must not go on
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _tests(name, arguments, prefix=None, running=None):
+    """The row of one backend. With a prefix, every line of output begins with it; `running` gathers the process."""
     environment = os.environ | {"KERAS_BACKEND": name}
+    pipes = (
+        {} if prefix is None else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    )
     with tempfile.TemporaryDirectory(prefix="k3seq-") as folder:
         report = Path(folder, "report.xml")
         started = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", "pytest", *arguments, f"--junitxml={report}"], env=environment)
-        row = {"backend": name, "seconds": round(time.monotonic() - started, 1), "exit": done.returncode}
-        row["ok"] = done.returncode in (0, _NO_TESTS)
-        row["note"] = "" if done.returncode != _NO_TESTS else "no test for this backend"
-        if done.returncode == 2:
+        command = [sys.executable, "-m", "pytest", *arguments, f"--junitxml={report}"]
+        with subprocess.Popen(command, env=environment, **pipes) as process:
+            if running is not None:
+                running.append(process)
+            for line in process.stdout or ():
+                sys.stdout.write(f"{prefix}{line}")
+                sys.stdout.flush()
+        row = {"backend": name, "seconds": round(time.monotonic() - started, 1), "exit": process.returncode}
+        row["ok"] = process.returncode in (0, _NO_TESTS)
+        row["note"] = "" if process.returncode != _NO_TESTS else "no test for this backend"
+        if process.returncode == 2:
             row["note"] = "interrupted, or a file could not be collected"
-        if done.returncode < 0 or not report.exists():
-            return row | {"note": f"pytest ended with {done.returncode} before its report", "ok": False}
+        if process.returncode < 0 or not report.exists():
+            return row | {"note": f"pytest ended with {process.returncode} before its report", "ok": False}
         return row | counts(report)
 
 

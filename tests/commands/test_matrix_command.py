@@ -52,6 +52,16 @@ def test_matrix_runs_every_backend_and_what_is_marked_once_on_the_first(project)
     assert done.returncode == 0 and "missing: pip install gone" in done.stdout
 
 
+def test_side_by_side_the_rows_are_the_same_and_lines_bear_the_backend(project):
+    alone, one = matrix_rows(project, "--workers", "1")
+    beside, two = matrix_rows(project, "--workers", "2")
+    assert one == two and alone.returncode == beside.returncode == 0
+    lines = [line for line in beside.stdout.splitlines() if " passed" in line and "|" in line]
+    assert sorted(line.split("|")[0].strip() for line in lines) == ["first", "second"]
+    assert "first | " not in alone.stdout
+    assert "at least 1. Received: 0" in matrix_rows(project, "--workers", "0")[0].stderr
+
+
 def test_matrix_fails_when_one_backend_fails_and_still_runs_the_rest(project):
     done, rows = matrix_rows(project, FAIL_ON="first")
     assert done.returncode == 1
@@ -93,9 +103,11 @@ def test_the_marker_of_the_caller_is_kept(arguments, expression):
     assert matrix_command.without_once(arguments)[-2:] == ["-m", expression]
 
 
-def test_ctrl_c_in_a_running_command_is_one_line(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_in_a_running_command_is_one_line(tmp_path, workers):
     (tmp_path / "test_slow.py").write_text("import time\ndef test_slow():\n    print('up', flush=True)\n    time.sleep(60)\n")
-    command = [sys.executable, "-m", "k3seq", "matrix", "--backend", os.environ["KERAS_BACKEND"], "-s"]
+    (tmp_path / "backends_matrix.yml").write_text("backends: {first: {module: json}, second: {module: json}}")
+    command = [sys.executable, "-m", "k3seq", "matrix", "--workers", workers, "-s"]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
