@@ -93,7 +93,7 @@ def _all_tests(asked, workers):
 
 def _tests(name, arguments, prefix=None, running=None):
     """The row of one backend. With a prefix, every line of output begins with it; `running` gathers the process."""
-    environment = os.environ | {"KERAS_BACKEND": name}
+    environment = os.environ | {"KERAS_BACKEND": name} | ({} if prefix is None else {"PYTHONUNBUFFERED": "1"})
     pipes = (
         {} if prefix is None else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     )
