@@ -16,7 +16,8 @@ from k3seq.commands import train as command
 from k3seq.run import Run
 
 WORDS = ["ab", "ba", "abc", "cab", "bca", "c", "aab", "bbc", "cc", "acb", "bac", "cba"]
-SMALL = ["--units", "16", "--batch-size", "4", "--epochs", "2", "--samples", "3"]
+# one shape and one layer: each shape is a compilation
+SMALL = ["--units", "16", "--layers", "1", "--buckets", "1", "--batch-size", "4", "--epochs", "2", "--samples", "3"]
 
 
 @pytest.fixture

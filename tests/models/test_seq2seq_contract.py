@@ -3,6 +3,8 @@
 TensorFlow traces with unknown dimensions once it has seen two sizes; JAX compiles again.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ def model(kind):
 
 @pytest.mark.parametrize("kind", registry.KINDS)
 def test_losses_do_not_depend_on_the_shapes_seen_before(kind):
-    shapes = [(2, 3, 4), (2, 7, 5), (3, 1, 1), (2, 5, 8)]
+    shapes = [(2, 3, 4), (2, 7, 5), (3, 1, 1)]  # at the third TensorFlow traces with sizes unknown
     travelled = model(kind)
     for seed, shape in enumerate(shapes):
         x, y, weight = batch(*shape, seed)
@@ -51,7 +53,6 @@ def test_losses_do_not_depend_on_the_shapes_seen_before(kind):
             variable.assign(np.array(ops.convert_to_numpy(value)))  # a copy: JAX's step gives its arrays away
         logs = []
         for each in (travelled, fresh):
-            each.reset_metrics()
             logs.append(each.train_on_batch(x, y, weight, return_dict=True))
         np.testing.assert_allclose(logs[0]["loss"], logs[1]["loss"], rtol=1e-5)
         assert np.isfinite(logs[0]["loss"])
@@ -85,24 +86,25 @@ def test_what_is_out_of_range_is_the_same_error_on_every_backend(kind, wrong, me
             Greedy(made, max_steps=3)(x)
 
 
+@functools.cache
+def losses_of(kind, policy):
+    """(losses of five Adam steps, the model)."""
+    x, y, weight = batch(4, 6, 5, 0)
+    keras.config.set_dtype_policy(policy)
+    try:
+        made = model(kind)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    made.compile(keras.optimizers.Adam(0.01), loss=TokenCrossentropy())
+    return [float(made.train_on_batch(x, y, weight, return_dict=True)["loss"]) for _ in range(5)], made
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("kind", ["lstm-attention", "transformer"])
 def test_mixed_precision_trains_as_float32_does(kind, policy):
-    x, y, weight = batch(4, 6, 5, 0)
-    losses = {}
-    for name in ("float32", policy):
-        keras.config.set_dtype_policy(name)
-        try:
-            made = model(kind)
-        finally:
-            keras.config.set_dtype_policy("float32")
-        made.compile(keras.optimizers.Adam(0.01), loss=TokenCrossentropy())
-        losses[name] = []
-        for _ in range(5):
-            made.reset_metrics()
-            losses[name].append(float(made.train_on_batch(x, y, weight, return_dict=True)["loss"]))
+    (expected, _), (losses, made) = losses_of(kind, "float32"), losses_of(kind, policy)
     assert made.compute_dtype == policy.removeprefix("mixed_")
     scaled = isinstance(made.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (policy == "mixed_float16")
-    np.testing.assert_allclose(losses[policy], losses["float32"], rtol=5e-3)
-    assert losses["float32"][-1] < 0.99 * losses["float32"][0]
+    np.testing.assert_allclose(losses, expected, rtol=5e-3)
+    assert losses != expected and expected[-1] < 0.99 * expected[0]
