@@ -6,7 +6,10 @@ Each of `jax.py`, `tensorflow.py` and `torch.py` has the same names with the sam
 - `synchronize(value)`: wait until `value` is computed.
 - `value_and_grad(function)`: value and gradient for the first argument (any nested structure of tensors).
 - `compiled(function, variables=(), jit=None)`: the fastest way to call a pure function of tensors many times.
-- `lstm_sequence(...)`: the backend's own LSTM kernel, or None where `layers.lstm`'s `keras.ops` form is as fast.
+- `dense(gradient)`: a gradient with one value per weight; on TensorFlow an embedding's comes in slices.
+- `known(value)`: a tensor as a NumPy array, None where it is traced.
+- `lstm_sequence(...)`, `gru_sequence(...)`: the backend's own kernel, or None where the layer's `keras.ops` form is as fast.
+- `unroll(...)`: a recurrence of any step function that ends early and can be differentiated.
 - `StepMixin`: `train_step` and `test_step` (see `step.py`).
 """
 
@@ -30,9 +33,24 @@ _module = importlib.import_module(f"k3seq.backend.{keras.backend.backend()}")
 
 StepMixin = _module.StepMixin
 compiled = _module.compiled
+dense = _module.dense
 describe = _module.describe
+known = _module.known
+gru_sequence = _module.gru_sequence
 lstm_sequence = _module.lstm_sequence
 synchronize = _module.synchronize
+unroll = _module.unroll
 value_and_grad = _module.value_and_grad
 
-__all__ = ["NAMES", "StepMixin", "compiled", "describe", "lstm_sequence", "synchronize", "value_and_grad"]
+__all__ = [
+    "NAMES",
+    "StepMixin",
+    "compiled",
+    "dense",
+    "describe",
+    "known",
+    "lstm_sequence",
+    "synchronize",
+    "unroll",
+    "value_and_grad",
+]

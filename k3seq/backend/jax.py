@@ -2,9 +2,12 @@
 
 import jax
 import keras
+import numpy as np
 from jax import numpy as jnp
 
+from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, counted, unpack
+from k3seq.errors import UsageError
 
 
 def describe():
@@ -15,7 +18,7 @@ def describe():
         "keras": keras.__version__,
         "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
         "jit": True,
-        "kernels": {"lstm_sequence": "none: keras.ops scan under XLA"},
+        "kernels": {f"{name}_sequence": "none: keras.ops scan under XLA" for name in ("lstm", "gru")},
     }
 
 
@@ -60,7 +63,45 @@ def compiled(function, variables=(), jit=None):
     return call
 
 
+def dense(gradient):
+    """A gradient with one value per weight: as it is here."""
+    return gradient
+
+
 lstm_sequence = None
+gru_sequence = None
+
+
+def known(value):
+    """The value as a NumPy array, or None where it is not known yet: inside a trace."""
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
+    """Steps a recurrence while `going(carry)` holds, at most `length` times, differentiable: a scan
+    under a trace (where a step after the end costs nothing), a Python loop outside of one.
+
+    Args:
+        step: (time, now, carry) -> (carry, output): time an int32 scalar, now the part of `slices` at that time; structure,
+            shapes and dtypes of carry do not change, output is like `blank`.
+        going: carry -> bool scalar.
+        carry: nested structure of tensors.
+        blank: nested structure of tensors, what stands in the place of the output of a step that does not run.
+        length: int, None for no limit (an eager loop only).
+        slices: nested structure of tensors (length, ...), or None. whole: give `length` outputs also where the loop is eager.
+
+    Returns:
+        (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
+    """
+    if not isinstance(jnp.add(0, 0), jax.core.Tracer):
+        return run(step, going, carry, blank, length, slices, whole)
+    if not isinstance(length, int):
+        raise UsageError(f"Expected maximum_iterations to be an integer where JAX compiles the loop. Received: {length}")
+
+    def advance(carry, place):
+        return jax.lax.cond(going(carry), lambda: step(*place, carry), lambda: (carry, blank))
+
+    return jax.lax.scan(advance, carry, (jnp.arange(length, dtype="int32"), slices), length)
 
 
 def _current(variables, scope):

@@ -3,9 +3,11 @@
 import itertools
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, counted, unpack
 
 
@@ -18,7 +20,7 @@ def describe():
         "keras": keras.__version__,
         "devices": devices,
         "jit": any(name.startswith("GPU") for name in devices),
-        "kernels": {"lstm_sequence": "tf.while_loop, also over an unknown number of steps"},
+        "kernels": {f"{n}_sequence": "tf.while_loop, also over an unknown number of steps" for n in ("lstm", "gru")},
     }
 
 
@@ -70,6 +72,11 @@ def compiled(function, variables=(), jit=None):
     return call
 
 
+def dense(gradient):
+    """A gradient with one value per weight: slices of an embedding summed over repeated ids; None stays None."""
+    return None if gradient is None else tf.convert_to_tensor(gradient)
+
+
 def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
     """All steps of an LSTM in one `tf.while_loop`, gates in the order i, f, g, o; unlike `keras.ops.scan` also over steps whose
     number is known only when the graph runs, as it is once `fit` has seen two lengths.
@@ -81,34 +88,116 @@ def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
     Returns:
         (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
     """
-    projected = tf.transpose(tf.matmul(x, kernel) + bias, [1, 0, 2])
-    steps = tf.shape(projected)[0]
-    inputs = tf.TensorArray(projected.dtype, steps, element_shape=projected.shape[1:]).unstack(projected)
-    outputs = tf.TensorArray(h.dtype, steps, element_shape=h.shape)
+
+    def step(now, h, c):
+        i, f, g, o = tf.split(now + tf.matmul(h, recurrent_kernel), 4, axis=-1)
+        c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
+        return tf.sigmoid(o) * tf.tanh(c), c
+
+    return _recurrence(step, tf.matmul(x, kernel) + bias, lengths, (h, c))
+
+
+def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
+    """All steps of a GRU in one `tf.while_loop`, gates in the order z, r, h, the reset gate on the recurrent product.
+
+    Args:
+        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
+        h: (b, d) initial state. kernel: (inputs, 3d). recurrent_kernel: (d, 3d). bias: (2, 3d).
+
+    Returns:
+        (outputs, h): (b, s, d), zero at padding; and the state after each row's last real step, (b, d).
+    """
+
+    def step(now, h):
+        xz, xr, xh = tf.split(now, 3, axis=-1)
+        hz, hr, hh = tf.split(tf.matmul(h, recurrent_kernel) + bias[1], 3, axis=-1)
+        z = tf.sigmoid(xz + hz)
+        return (z * h + (1 - z) * tf.tanh(xh + tf.sigmoid(xr + hr) * hh),)
+
+    return _recurrence(step, tf.matmul(x, kernel) + bias[0], lengths, (h,))
+
+
+def _recurrence(step, projected, lengths, states):
+    columns = tf.transpose(projected, [1, 0, 2])
+    steps = tf.shape(columns)[0]
+    inputs = tf.TensorArray(columns.dtype, steps, element_shape=columns.shape[1:]).unstack(columns)
+    outputs = tf.TensorArray(states[0].dtype, steps, element_shape=states[0].shape)
     ends = None if lengths is None else tf.cast(lengths, tf.int32)[:, None]
 
-    def advance(t, h, c, outputs):
-        i, f, g, o = tf.split(inputs.read(t) + tf.matmul(h, recurrent_kernel), 4, axis=-1)
-        new_c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-        new_h = output = tf.sigmoid(o) * tf.tanh(new_c)
+    def advance(t, states, outputs):
+        new = step(inputs.read(t), *states)
+        output = new[0]
         if ends is not None:
             real = t < ends
-            new_h, new_c, output = tf.where(real, new_h, h), tf.where(real, new_c, c), tf.where(real, output, 0.0)
-        return t + 1, new_h, new_c, outputs.write(t, output)
+            new = tuple(tf.where(real, after, before) for after, before in zip(new, states, strict=True))
+            output = tf.where(real, output, 0.0)
+        return t + 1, new, outputs.write(t, output)
 
-    shapes = (tf.TensorShape([]), h.shape, c.shape, tf.TensorShape(None))
-    begin = (tf.constant(0), h, c, outputs)
-    _, h, c, outputs = tf.while_loop(lambda t, *_: t < steps, advance, begin, shapes, maximum_iterations=steps)
+    shapes = (tf.TensorShape([]), tuple(state.shape for state in states), tf.TensorShape(None))
+    begin = (tf.constant(0), tuple(states), outputs)
+    _, states, outputs = tf.while_loop(lambda t, *_: t < steps, advance, begin, shapes, maximum_iterations=steps)
     outputs = tf.transpose(outputs.stack(), [1, 0, 2])
-    outputs.set_shape([x.shape[0], x.shape[1], h.shape[1]])
-    return outputs, h, c
+    outputs.set_shape([*projected.shape[:2], states[0].shape[1]])
+    return outputs, *states
+
+
+def known(value):
+    """The value as a NumPy array, or None where it is not known yet: inside a trace."""
+    if tf.is_tensor(value):
+        return value.numpy() if hasattr(value, "numpy") else tf.get_static_value(value)
+    return np.asarray(value)
+
+
+def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
+    """Steps a recurrence while `going(carry)` holds, at most `length` times, differentiable: a
+    `tf.while_loop` in a graph, a Python loop outside of one.
+
+    Args:
+        step: (time, now, carry) -> (carry, output): time an int32 scalar, now the part of `slices` at that time; structure,
+            shapes and dtypes of carry do not change, output is like `blank`.
+        going: carry -> bool scalar.
+        carry: nested structure of tensors.
+        blank: nested structure of tensors, what stands in the place of the output of a step that does not run.
+        length: int, None for no limit, or a scalar tensor in a graph.
+        slices: nested structure of tensors (length, ...), or None. whole: give `length` outputs also where the loop is eager.
+
+    Returns:
+        (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
+    """
+    if tf.executing_eagerly():
+        return run(step, going, carry, blank, length, slices, whole)
+    blanks, states = tree.flatten(blank), [tf.convert_to_tensor(leaf) for leaf in tree.flatten(carry)]
+
+    def outputs_of(zero):
+        if length is None:
+            return tf.TensorArray(zero.dtype, 0, dynamic_size=True, element_shape=zero.shape)
+        array = tf.TensorArray(zero.dtype, length, element_shape=zero.shape)
+        # a slot never written cannot be stacked where the batch is known only when the graph runs
+        return array.unstack(tf.repeat(zero[None], length, axis=0))
+
+    def more(time, states, outputs):
+        on = going(tree.pack_sequence_as(carry, states))
+        return on if length is None else tf.logical_and(time < length, on)
+
+    def advance(time, states, outputs):
+        now = None if slices is None else tree.map_structure(lambda leaf: tf.gather(leaf, time), slices)
+        new, output = step(time, now, tree.pack_sequence_as(carry, states))
+        new = tree.flatten(new)
+        for after, before in zip(new, states, strict=True):
+            after.set_shape(before.shape)
+        return time + 1, new, [array.write(time, leaf) for array, leaf in zip(outputs, tree.flatten(output), strict=True)]
+
+    limit = length if isinstance(length, int) else None  # XLA differentiates a loop of known length only
+    start = (tf.zeros((), tf.int32), states, [outputs_of(zero) for zero in blanks])
+    _, states, outputs = tf.while_loop(more, advance, start, maximum_iterations=limit)
+    return tree.pack_sequence_as(carry, states), tree.pack_sequence_as(blank, [array.stack() for array in outputs])
 
 
 def _dense(gradients, sources):
     """Dense gradients. Adam, RMSprop and Adagrad square `IndexedSlices` before summing the rows of repeated ids; a missing
     gradient is zero, as it is on JAX."""
     return [
-        tf.zeros_like(source) if gradient is None else tf.convert_to_tensor(gradient)
+        tf.zeros_like(source) if gradient is None else dense(gradient)
         for gradient, source in zip(gradients, sources, strict=True)
     ]
 

@@ -3,9 +3,11 @@
 import itertools
 
 import keras
+import numpy as np
 import torch
 from keras import tree
 
+from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, unpack
 
 
@@ -18,7 +20,7 @@ def describe():
         "keras": keras.__version__,
         "devices": devices or [f"cpu, {torch.get_num_threads()} threads"],
         "jit": False,
-        "kernels": {"lstm_sequence": "torch.lstm, rows packed by length"},
+        "kernels": {f"{name}_sequence": f"torch.{name}, rows packed by length" for name in ("lstm", "gru")},
     }
 
 
@@ -76,6 +78,11 @@ def compiled(function, variables=(), jit=None):
     return call
 
 
+def dense(gradient):
+    """A gradient with one value per weight: as it is here."""
+    return gradient
+
+
 def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
     """All steps of an LSTM in one fused call (`torch.lstm`), gates in the order i, f, g, o.
 
@@ -87,25 +94,72 @@ def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
         (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
     """
     weights = [kernel.T, recurrent_kernel.T, bias, torch.zeros_like(bias)]
-    states = (h[None], c[None])
+    return _fused(torch.lstm, x, lengths, (h, c), weights)
+
+
+def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
+    """All steps of a GRU in one fused call (`torch.gru`), gates in the order z, r, h, the reset gate on the recurrent product.
+
+    Args:
+        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
+        h: (b, d) initial state. kernel: (inputs, 3d). recurrent_kernel: (d, 3d). bias: (2, 3d).
+
+    Returns:
+        (outputs, h): (b, s, d), zero at padding; and the state after each row's last real step, (b, d).
+    """
+
+    def torch_order(weight):  # r, z, h
+        z, r, candidate = weight.chunk(3, -1)
+        return torch.cat([r, z, candidate], -1)
+
+    weights = [torch_order(kernel).T, torch_order(recurrent_kernel).T, torch_order(bias[0]), torch_order(bias[1])]
+    return _fused(torch.gru, x, lengths, (h,), weights)
+
+
+def _fused(kernel, x, lengths, states, weights):
+    """(outputs, *states) of a kernel of torch's: over whole rows, or packed where there are lengths."""
+
+    def hidden(order=slice(None)):
+        chosen = tuple(state[None, order] for state in states)
+        return chosen if len(chosen) > 1 else chosen[0]
+
+    options = (weights, True, 1, 0.0, torch.is_grad_enabled(), False)
     if lengths is None:
-        outputs, last_h, last_c = torch.lstm(x, states, weights, True, 1, 0.0, torch.is_grad_enabled(), False, True)
-        return outputs, last_h[0], last_c[0]
+        outputs, *last = kernel(x, hidden(), *options, True)
+        return outputs, *(state[0] for state in last)
     # A packed row needs at least one step: an empty row takes one, whose results its initial state and zeros then replace.
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
-    order = packed.sorted_indices
-    data, last_h, last_c = torch.lstm(
-        packed.data, packed.batch_sizes, (h[None, order], c[None, order]), weights, True, 1, 0.0, torch.is_grad_enabled(), False
-    )
-    packed = torch.nn.utils.rnn.PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices)
+    data, *last = kernel(packed.data, packed.batch_sizes, hidden(packed.sorted_indices), *options)
+    back = packed.unsorted_indices
+    packed = torch.nn.utils.rnn.PackedSequence(data, packed.batch_sizes, packed.sorted_indices, back)
     outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     filled = (lengths > 0)[:, None]
-    back = packed.unsorted_indices
-    return (
-        torch.where(filled[:, :, None], outputs, 0.0),
-        torch.where(filled, last_h[0, back], h),
-        torch.where(filled, last_c[0, back], c),
-    )
+    ends = (torch.where(filled, state[0, back], before) for state, before in zip(last, states, strict=True))
+    return torch.where(filled[:, :, None], outputs, 0.0), *ends
+
+
+def known(value):
+    """The value as a NumPy array, or None where it is not known yet: inside a trace."""
+    return value.detach().cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
+
+
+def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
+    """Steps a recurrence while `going(carry)` holds, at most `length` times, differentiable: a
+    Python loop.
+
+    Args:
+        step: (time, now, carry) -> (carry, output): time an int32 scalar, now the part of `slices` at that time; structure,
+            shapes and dtypes of carry do not change, output is like `blank`.
+        going: carry -> bool scalar.
+        carry: nested structure of tensors.
+        blank: nested structure of tensors, what stands in the place of the output of a step that does not run.
+        length: int, None for no limit.
+        slices: nested structure of tensors (length, ...), or None. whole: give `length` outputs also where the loop is eager.
+
+    Returns:
+        (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
+    """
+    return run(step, going, carry, blank, length, slices, whole)
 
 
 class StepMixin(StepContract):

@@ -4,23 +4,29 @@ from k3seq import binding
 
 binding.check()  # before anything imports keras
 
+from k3seq.layers.dropout import Dropout
 from k3seq.layers.embedding import TokenEmbedding
 from k3seq.layers.frames import Frames
 from k3seq.layers.global_attention import GlobalAttention
+from k3seq.layers.gru import GRU, BidirectionalGRU
 from k3seq.layers.lstm import LSTM, BidirectionalLSTM
 from k3seq.layers.positions import PositionEmbedding, SinusoidalPositions
 from k3seq.layers.ragged import ToDense
+from k3seq.layers.stack import RecurrentStack
 from k3seq.layers.sliding import Attention, Conclusion, Debed, Decode, Decoder, Embed, Encode, Encoder
 from k3seq.layers.transformer import MultiHeadAttention, TransformerDecoder, TransformerEncoder
 
 __all__ = [
+    "GRU",
     "LSTM",
     "Attention",
+    "BidirectionalGRU",
     "BidirectionalLSTM",
     "Conclusion",
     "Debed",
     "Decode",
     "Decoder",
+    "Dropout",
     "Embed",
     "Encode",
     "Encoder",
@@ -28,6 +34,7 @@ __all__ = [
     "GlobalAttention",
     "MultiHeadAttention",
     "PositionEmbedding",
+    "RecurrentStack",
     "SinusoidalPositions",
     "ToDense",
     "TokenEmbedding",

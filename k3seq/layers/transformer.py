@@ -7,6 +7,7 @@ cache as argument and result.
 import keras
 from keras import ops
 
+from k3seq.layers.dropout import Dropout
 from k3seq.layers.masks import causal_mask, combine, key_mask, masked_softmax
 
 
@@ -82,7 +83,7 @@ class AddNorm(keras.layers.Layer):
 
     def __init__(self, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.norm = keras.layers.LayerNormalization(dtype=self.dtype_policy, name="norm")
 
     def build(self, x_shape):

@@ -3,6 +3,7 @@
 import keras
 from keras import layers, ops
 
+from k3seq.layers.dropout import Dropout
 from k3seq.layers.global_attention import GlobalAttention
 from k3seq.layers.lstm import LSTM, BidirectionalLSTM
 from k3seq.layers.masks import length_mask
@@ -37,7 +38,7 @@ class LSTMEncoder(layers.Layer):
         first = (BidirectionalLSTM, units // 2) if bidirectional else (LSTM, units)
         kinds = [first] + [(LSTM, units)] * (depth - 1)
         self.lstms = [kind(size, name=f"lstm_{i}", dtype=self.dtype_policy) for i, (kind, size) in enumerate(kinds)]
-        self.dropout = layers.Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 
     def build(self, tokens_shape):
         self.embedding.build(tokens_shape)
@@ -45,6 +46,7 @@ class LSTMEncoder(layers.Layer):
         for lstm in self.lstms:
             lstm.build((None, None, size))
             size = self.config["units"]
+        self.dropout.build((None, None, size))
 
     def call(self, tokens, lengths=None, training=False):
         x, states = self.embedding(tokens), []
@@ -76,7 +78,7 @@ class LSTMDecoder(layers.Layer):
         self.config = dict(vocabulary=vocabulary, embedding=embedding, units=units, depth=depth, dropout=dropout)
         self.embedding = layers.Embedding(vocabulary, embedding, name="embedding", dtype=self.dtype_policy)
         self.lstms = [LSTM(units, name=f"lstm_{i}", dtype=self.dtype_policy) for i in range(depth)]
-        self.dropout = layers.Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 
     def build(self, tokens_shape):
         self.embedding.build(tokens_shape)
@@ -84,6 +86,7 @@ class LSTMDecoder(layers.Layer):
         for lstm in self.lstms:
             lstm.build((None, None, size))
             size = self.config["units"]
+        self.dropout.build((None, None, size))
 
     def call(self, tokens, states, training=False):
         x, last = self.embedding(tokens), []
@@ -132,7 +135,8 @@ class RecurrentSeq2Seq(Seq2Seq):
         self.encoder.build((None, None))
         self.decoder.build((None, None))
         self.build_between(units)
-        self.dropout = layers.Dropout(dropout, name="dropout", dtype=policy)
+        self.dropout = Dropout(dropout, name="dropout", dtype=policy)
+        self.dropout.build((None, None, units))
         self.logits = layers.Dense(target_vocabulary, name="output", dtype=policy)
         self.logits.build((None, None, units))
         self.built = True

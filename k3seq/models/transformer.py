@@ -3,6 +3,7 @@
 import keras
 from keras import layers, ops
 
+from k3seq.layers.dropout import Dropout
 from k3seq.layers.embedding import TokenEmbedding
 from k3seq.layers.masks import length_mask
 from k3seq.layers.transformer import TransformerDecoder, TransformerEncoder
@@ -60,7 +61,7 @@ class TransformerSeq2Seq(Seq2Seq):
         self.target_embedding = self._embedding(target_vocabulary, "target_embedding")
         self.encoders = [self._block(TransformerEncoder, f"encoder_{i}") for i in range(depth)]
         self.decoders = [self._block(TransformerDecoder, f"decoder_{i}") for i in range(depth)]
-        self.dropout = layers.Dropout(dropout, name="dropout", dtype=self.dtype_policy)
+        self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
         self.logits = layers.Dense(target_vocabulary, name="output", dtype=self.dtype_policy)
         for embedding in (self.source_embedding, self.target_embedding):
             embedding.build((None, None))
@@ -68,6 +69,7 @@ class TransformerSeq2Seq(Seq2Seq):
             encoder.build(shape)
         for decoder in self.decoders:
             decoder.build(shape, shape)
+        self.dropout.build(shape)
         self.logits.build(shape)
         self.built = True
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from k3seq.errors import UsageError
 
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_PARITY = np.uint32(0x1BD11BDA)
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
 
 
 def threefry(key, counter):
@@ -26,16 +26,32 @@ def threefry(key, counter):
         uint32 words with the shape of `counter`.
     """
     key, counter = np.asarray(key, np.uint32), np.asarray(counter, np.uint32)
-    schedule = [key[:1], key[1:], key[:1] ^ key[1:] ^ _PARITY]
+    schedule = [key[:1], key[1:], key[:1] ^ key[1:] ^ np.uint32(PARITY)]
     # Slices, not scalars: NumPy warns when a scalar overflows and wraps arrays silently, as is meant here.
     x0, x1 = counter[:1] + schedule[0], counter[1:] + schedule[1]
     for group in range(5):
-        for rotation in _ROTATIONS[group % 2]:
+        for rotation in ROTATIONS[group % 2]:
             x0 = x0 + x1
             x1 = ((x1 << np.uint32(rotation)) | (x1 >> np.uint32(32 - rotation))) ^ x0
         x0 = x0 + schedule[(group + 1) % 3]
         x1 = x1 + schedule[(group + 2) % 3] + np.uint32(group + 1)
     return np.concatenate([x0, x1])
+
+
+def key_words(seed, *names):
+    """The seed's words, encrypting the SHA-256 of one name after the other: uint32 `(2,)`.
+
+    Raises:
+        UsageError: the seed is not an integer in 0..2**64-1, or a name is not text.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise UsageError(f"Expected seed to be an integer in 0..2**64-1. Received: seed={seed!r}")
+    words = np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], np.uint32)
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"Expected names to be text. Received: {name!r}")
+        words = threefry(words, np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], "<u4"))
+    return words
 
 
 def _log(x):
@@ -78,11 +94,8 @@ class Stream:
     """
 
     def __init__(self, seed, name=""):
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-            raise UsageError(f"Expected seed to be an integer in 0..2**64-1. Received: seed={seed!r}")
+        self._key = key_words(seed, name)
         self.seed, self.name = int(seed), name
-        words = np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], "<u4")
-        self._key = threefry([self.seed & 0xFFFFFFFF, self.seed >> 32], words)
         self._block = 0
 
     def bits(self, n):

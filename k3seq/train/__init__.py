@@ -6,5 +6,6 @@ binding.check()  # before anything imports keras
 
 
 from k3seq.train.losses import TokenCrossentropy, token_crossentropy
+from k3seq.train.optimizers import DenseGradients
 
-__all__ = ["TokenCrossentropy", "token_crossentropy"]
+__all__ = ["DenseGradients", "TokenCrossentropy", "token_crossentropy"]

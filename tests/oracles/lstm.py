@@ -2,7 +2,7 @@
 
 A masked step does not exist: the state passes over it unchanged and its output is 0, so a row without a single real step
 ends in its initial state. Weights are a dict `kernel`, `recurrent_kernel`, `bias` in Keras' layout.
-LSTM: gate blocks i, f, c, o. GRU: blocks z, r, h with `reset_after` (arXiv 1406.1078, its second version), bias (2, 3 * units).
+LSTM: gate blocks i, f, c, o. GRU: blocks z, r, h with `reset_after` (arXiv 1406.1078, its first version), bias (2, 3 * units).
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,67 @@
+"""`k3seq divergences`: which of the known divergences the installed Keras still has."""
+
+from pathlib import Path
+
+from k3seq import divergences, matrix
+from k3seq.data.files import replacing
+
+_STYLES = {"present": "yellow", "gone": "green", "absent": "dim", "new": "red", "not applicable": "dim", "broken": "red"}
+
+
+def run(ids=(), backends=()):
+    """Runs the reproducers, one process per backend, and prints a table.
+
+    Args:
+        ids: of the catalogue; none means all.
+        backends: names of the matrix; none means all of it. Those that are not installed are left out.
+    Returns:
+        `{"divergences": [{"id", "title", "kind", "backends": {name: {"status", "seen", "control"}}}], "exit_code"}`; the
+        exit code is 1 where a reproducer is broken or no backend is installed.
+    Raises:
+        UsageError: an unknown id or backend.
+    """
+    from rich.console import Console
+
+    known = matrix.load()
+    entries = divergences.choose(ids)
+    names = [known.backend(name).name for name in (backends or known.backends)]
+    with Console(stderr=True).status(f"Starting {', '.join(names)}") as status:
+        done = []
+
+        def tell(one, name):
+            done.append(one)
+            status.update(f"{len(done)} of {len(entries) * len(names)}: {one} on {name}")
+
+        answers = divergences.observe(entries, names, known, tell)
+    rows = [{"id": e.id, "title": e.title, "kind": e.kind, "backends": divergences.judge(e, answers[e.id])} for e in entries]
+    _show(rows, names)
+    statuses = [told["status"] for row in rows for told in row["backends"].values()]
+    return {"divergences": rows, "exit_code": int(not statuses or "broken" in statuses)}
+
+
+def write_page(path: Path):
+    """Writes the page of all known divergences, Markdown, in the place of `path`; runs nothing."""
+    with replacing(path) as temporary:
+        temporary.write_text(divergences.markdown(divergences.load()), encoding="utf-8")
+    print(f"wrote {path}")
+    return {"page": str(path)}
+
+
+def _show(rows, names):
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Known divergences", show_lines=len(rows) == 1)
+    for column in ("id", *names, "seen"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        told = row["backends"]
+        cells = [
+            Text(told[n]["status"], _STYLES[told[n]["status"]]) if n in told else Text("not installed", "dim") for n in names
+        ]
+        shown = [f"{n}: {t['seen']}" for n, t in told.items() if t["status"] not in ("absent", "not applicable")]
+        if len(rows) == 1:
+            shown = [line for n, t in told.items() for line in (f"{n}: {t['seen']}", f"   correct form: {t['control']}")]
+        table.add_row(row["id"], *cells, Text("\n".join(shown if len(rows) == 1 else shown[:1])))
+    Console().print(table)
