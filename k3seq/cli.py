@@ -171,12 +171,9 @@ def run_matrix(
     json: JsonOption = None,
 ):
     """Run pytest once per backend of backends_matrix.yml; other arguments go to pytest."""
-    if backend and backends:
-        raise UsageError("Expected --backend or --backends. Received: both")
-    run = Run(backend, json, binds=False)
+    run, names = Run(backend, json, binds=False), backend_names(backends, backend)
     from k3seq.commands import matrix as command
 
-    names = [n.strip() for n in (backends or backend or "").split(",") if n.strip()]
     run.finish(command.run(names, context.args, workers))
 
 
@@ -187,6 +184,44 @@ def backends(backend: BackendOption = None, json: JsonOption = None):
     from k3seq.commands import backends as command
 
     run.finish(command.run([backend] if backend else []))
+
+
+@app.command()
+def provenance(
+    name: Annotated[str, typer.Argument(help="A model of k3seq, or package.module:factory of your own.")],
+    inputs: Annotated[str | None, typer.Option(metavar="FILE", help="The model's inputs as .npz; default: drawn.")] = None,
+    picture: Annotated[str | None, typer.Option(metavar="FILE", help="Draw it to FILE as PNG.")] = None,
+    backend: BackendOption = None,
+    json: JsonOption = None,
+):
+    """Show which layers and weights stand behind a model's outputs, and which weights get a gradient."""
+    run = Run(backend, json)
+    from k3seq.commands import provenance as command
+
+    run.finish(command.run(name, inputs, picture))
+
+
+@app.command()
+def divergences(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which; default: all.")] = None,
+    backends: Annotated[str | None, typer.Option(metavar="A,B", help="Only these backends.")] = None,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page of all, and run nothing.")] = None,
+    backend: BackendOption = None,
+    json: JsonOption = None,
+):
+    """Run the known divergences between backends and tell which the installed Keras still has."""
+    run = Run(backend, json, binds=False)
+    from k3seq.commands import divergences as command
+
+    names = backend_names(backends, backend)
+    run.finish(command.write_page(page) if page else command.run(ids or (), names))
+
+
+def backend_names(several: str | None, one: str | None) -> list[str]:
+    """The names of `--backends A,B`, or of `--backend`; UsageError where both are given."""
+    if several and one:
+        raise UsageError("Expected --backend or --backends. Received: both")
+    return [name.strip() for name in (several or one or "").split(",") if name.strip()]
 
 
 def main(arguments: list[str] | None = None) -> int:

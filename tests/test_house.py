@@ -17,6 +17,9 @@ FRAMEWORKS = ("jax", "jaxlib", "tensorflow", "torch")
 KERAS = ("keras", *FRAMEWORKS)
 INNER = ("k3seq.layers", "k3seq.models")
 
+# of parity all but what runs in a worker
+PARITY_HOST = ("bisect", "case", "compare", "examine", "judge", "plugin", "pool", "rows", "suite", "tolerances")
+
 # room (a module or package of k3seq) -> what it must not import at all, and what not while it is being imported itself
 NEVER = {
     "k3seq": FRAMEWORKS,
@@ -31,8 +34,11 @@ NEVER = {
     "k3seq.layers": ("k3seq.models", "k3seq.train", "k3seq.decode", "k3seq.inspect", "k3seq.seq2seq"),
     "k3seq.decode": (*INNER, "k3seq.train", "k3seq.inspect"),
     "k3seq.models": ("k3seq.inspect", "k3seq.cli", "k3seq.commands"),
+    "k3seq.seq2seq": ("k3seq.models", "k3seq.inspect", "k3seq.cli", "k3seq.commands"),
+    "k3seq.report": (*KERAS, *INNER, "k3seq.backend", "k3seq.train", "k3seq.decode", "k3seq.launch"),
     "k3seq.parity": INNER,
     "k3seq.bench": INNER,
+    **{f"k3seq.parity.{name}": (*KERAS, *INNER, "k3seq.backend", "k3seq.train", "k3seq.decode") for name in PARITY_HOST},
 }
 NOT_AT_THE_TOP = {
     "k3seq.__init__": (*KERAS, "numpy", "k3seq"),
@@ -45,8 +51,13 @@ EXCEPTED = {"k3seq.cli": ("k3seq.commands.record",)}
 # the one file of each framework, and the layers that may use the seam
 SEAM = {f"k3seq.backend.{name}": (name, f"{name}lib") for name in ("jax", "tensorflow", "torch")}
 MAY_USE_BACKEND = (
-    "k3seq.layers.lstm",
-    "k3seq.decode.loop",
+    "k3seq.layers.recurrent",
+    "k3seq.decode",
+    "k3seq.seq2seq",
+    "k3seq.parity.slopes",
+    "k3seq.parity.worker",
+    "k3seq.bench.worker",
+    "k3seq.divergences",
     "k3seq.models",
     "k3seq.train",
     "k3seq.inspect",
@@ -139,7 +150,7 @@ def test_a_planted_import_is_found(tmp_path, file, code, found):
 def test_allowed_imports_are_not_refused(tmp_path):
     allowed = {
         "backend/jax.py": "import jax\nimport jaxlib",
-        "layers/lstm.py": "import keras\nfrom k3seq import backend, errors",
+        "layers/recurrent.py": "import keras\nfrom k3seq import backend, errors",
         "data/a.py": "import numpy\nfrom k3seq.errors import DataError\ndef f():\n    import grain",
         "commands/a.py": "from k3seq import launch\ndef f():\n    from k3seq.models import registry",
         "models/a.py": "from k3seq import backend\nfrom k3seq.decode import loop",

@@ -1,4 +1,4 @@
-"""Looking into a model: what passes through its layers, what excites a unit, and pictures of it."""
+"""Looking into a model: what passes through its layers, what stands behind its output, what excites a unit, pictures."""
 
 from k3seq import binding
 
@@ -7,6 +7,19 @@ binding.check()  # before anything imports keras
 
 from k3seq.inspect.ascent import Ascent, gradient_ascent
 from k3seq.inspect.pictures import draw_ascent, draw_images, save_figure
+from k3seq.inspect.provenance import Provenance, provenance_of
+from k3seq.inspect.provenance_picture import draw_provenance
 from k3seq.inspect.trace import Passage, shape_trace
 
-__all__ = ["Ascent", "Passage", "draw_ascent", "draw_images", "gradient_ascent", "save_figure", "shape_trace"]
+__all__ = [
+    "Ascent",
+    "Passage",
+    "Provenance",
+    "draw_ascent",
+    "draw_images",
+    "draw_provenance",
+    "gradient_ascent",
+    "provenance_of",
+    "save_figure",
+    "shape_trace",
+]

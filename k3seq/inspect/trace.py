@@ -1,6 +1,8 @@
 """What enters and leaves every layer of a model during one call, on request."""
 
+import collections
 import contextlib
+import dataclasses
 from typing import NamedTuple
 
 import keras
@@ -24,7 +26,7 @@ class Passage(NamedTuple):
     left: list
 
     def __str__(self):
-        return f"{'  ' * self.depth}{self.path} ({self.kind}): {_text(self.entered)} -> {_text(self.left)}"
+        return f"{'  ' * self.depth}{self.path} ({self.kind}): {shapes_text(self.entered)} -> {shapes_text(self.left)}"
 
 
 def shape_trace(model, inputs, **arguments):
@@ -37,29 +39,75 @@ def shape_trace(model, inputs, **arguments):
     Returns:
         A list of `Passage`, in the order in which the layers were entered.
     """
-    entered, depth, calls = [], [0], {}
+    with recorded_calls(model._flatten_layers()) as records:
+        model(tree.map_structure(keras.ops.convert_to_tensor, inputs), **arguments)
+    passages, counts = [], collections.Counter()
+    for record in records:
+        counts[id(record.layer)] += 1
+        path = record.path if counts[id(record.layer)] == 1 else f"{record.path}#{counts[id(record.layer)]}"
+        passages.append(Passage(path, record.kind, record.depth, record.entered, record.left))
+    return passages
+
+
+@dataclasses.dataclass(eq=False)
+class Record:
+    """One call of a layer or operation, without its tensors.
+
+    Attributes:
+        layer: what was called. parent: the `Record` of the call it lies within, or None.
+        entered, left: lists of (shape, dtype); left is None until the call ends.
+        occurrence: how many calls of the layer within `parent` were before it.
+    """
+
+    layer: object
+    parent: "Record | None"
+    entered: list
+    occurrence: int
+    left: list | None = None
+
+    @property
+    def path(self):
+        return getattr(self.layer, "path", None) or self.layer.name  # a layer that nothing built explicitly has no path
+
+    @property
+    def kind(self):
+        return type(self.layer).__name__
+
+    @property
+    def depth(self):
+        return 0 if self.parent is None else self.parent.depth + 1
+
+
+@contextlib.contextmanager
+def recorded_calls(layers, enter=None, leave=None):
+    """Within it, each call of one of these layers or operations is added to the list it gives, in the order of entering.
+
+    Args:
+        layers: Keras layers or operations. They are left as they were.
+        enter: `enter(record, arguments)`, told before the call. leave: `leave(record, result) -> result`, after it.
+    """
+    records, open_calls, counts = [], [], collections.Counter()
 
     def wrap(layer, call):
-        def traced(*args, **kwargs):
-            calls[id(layer)] = count = calls.get(id(layer), 0) + 1
-            place = len(entered)
-            entered.append(None)
-            depth[0] += 1
+        def recorded(*args, **kwargs):
+            parent = open_calls[-1] if open_calls else None
+            record = Record(layer, parent, _shapes((args, kwargs)), counts[id(parent), id(layer)])
+            counts[id(parent), id(layer)] += 1
+            records.append(record)
+            if enter is not None:
+                enter(record, (args, kwargs))
+            open_calls.append(record)
             try:
                 result = call(*args, **kwargs)
             finally:
-                depth[0] -= 1
-            # A layer that nothing built explicitly has no path.
-            path = layer.path or layer.name
-            path = path if count == 1 else f"{path}#{count}"
-            entered[place] = Passage(path, type(layer).__name__, depth[0], _shapes((args, kwargs)), _shapes(result))
-            return result
+                open_calls.pop()
+            record.left = _shapes(result)
+            return result if leave is None else leave(record, result)
 
-        return traced
+        return recorded
 
-    with wrapped_calls(model._flatten_layers(), wrap):
-        model(tree.map_structure(keras.ops.convert_to_tensor, inputs), **arguments)
-    return entered
+    with wrapped_calls(layers, wrap):
+        yield records
 
 
 @contextlib.contextmanager
@@ -85,5 +133,6 @@ def _shapes(structure):
     return [(tuple(leaf.shape), keras.backend.standardize_dtype(leaf.dtype)) for leaf in leaves]
 
 
-def _text(shapes):
+def shapes_text(shapes):
+    """`(2, 30) int32, (2,) int32` of a list of (shape, dtype)."""
     return ", ".join(f"{shape} {dtype}" for shape, dtype in shapes) or "nothing"

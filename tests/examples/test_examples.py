@@ -197,3 +197,18 @@ def test_the_loop_by_hand_learns_to_copy():
     assert len(result["losses"]) == 40 and abs(result["losses"][0] - np.log(10)) < 0.1
     assert np.mean(result["losses"][-5:]) < 0.9 * result["losses"][0]
     assert result["accuracy"] > 1.5 / 8  # by chance one of eight symbols
+
+
+def test_the_books_model_learns_and_tells_what_stands_behind_its_output(tmp_path, capsys):
+    picture = tmp_path / "book.png"
+    sizes = ["--units", "32", "--vocabulary", "20", "--picture", str(picture)]
+    facts = example("book_decoder").main(["--steps", "32", *sizes])
+    before, after = facts["losses"]
+    assert before == pytest.approx(np.log(20), abs=0.05) and after < before - 0.02
+    paths = [call.path.split("/")[-1].rstrip("_0123456789") for call in facts["provenance"].calls if call.depth == 0]
+    assert paths == ["embedding", "embedding", "lstm", "basic_decoder", "softmax"]
+    # One table for both sides, and of each LSTM and the output layer kernel and bias, the LSTMs' recurrent ones too.
+    assert [weight.verdict for weight in facts["provenance"].weights] == ["gradient"] * 9
+    assert sum(np.prod(weight.shape) for weight in facts["provenance"].weights) == facts["model"].count_params()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "weights: 9 gradient" in capsys.readouterr().out

@@ -1,0 +1,176 @@
+"""What stands behind a tensor: the layers in the order in which they are computed, their weights, and which of them learn.
+
+A Keras tensor remembers the call that made it, that call its arguments, and so on back to the inputs; a layer that is not named
+when a model is made is found along this chain, and is trained. Here the calls are recorded in one run, inside layers too, and
+what reaches the result is computed, not guessed from a graph: the gradient by differentiating, and the rest by poison. A weight
+or a layer's output is made NaN: what is computed from it changes, and a result that does not change never read it.
+"""
+
+import collections
+import dataclasses
+
+import keras
+
+from k3seq.inspect.poison import PoisonedRun
+from k3seq.inspect.subject import Subject, own_weights
+from k3seq.inspect.trace import shapes_text
+
+GRADIENT, ZERO, UNREACHED, FROZEN = VERDICTS = ("gradient", "zero gradient", "not reached", "not trainable")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """One weight: `path`, `shape`, `dtype`, and what was found out about it.
+
+    Attributes:
+        trainable: whether an optimizer may change it.
+        reached: whether the result changes with it; None for a weight of integers, which is not tried.
+        gradient: Euclidean norm of the gradient of a fixed projection of the result; None for integers.
+        verdict: one of `VERDICTS`: "not trainable"; "not reached": nothing of the result is computed from it; "zero gradient":
+            it is read, but behind `stop_gradient` or an argmax, or it cancels out; "gradient".
+    """
+
+    path: str
+    shape: tuple
+    dtype: str
+    trainable: bool
+    reached: bool | None
+    gradient: float | None
+
+    @property
+    def verdict(self):
+        if not self.trainable:
+            return FROZEN
+        return GRADIENT if self.gradient else ZERO if self.reached else UNREACHED
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a layer, or of an operation of a functional graph.
+
+    Attributes:
+        path, kind: of the layer, and its class. depth: how many of the calls before it lie around it.
+        origins: where its tensors come from: indices of calls and names of inputs. A tensor computed between two layers
+            (`x + y` in a `call`) has no origin here.
+        entered, left: lists of (shape, dtype).
+        used: whether the result changes with its output; None where the output holds no floats.
+        weights: paths of the weights that the layer itself holds. Those of the layers within it stand at their calls; at this
+            one where it reads them without a call.
+    """
+
+    path: str
+    kind: str
+    depth: int
+    origins: tuple
+    entered: list
+    left: list
+    used: bool | None
+    weights: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """What stands behind a result; as text a table, `inspect.draw_provenance` makes a picture of it.
+
+    Attributes:
+        name: of the model, or of the tensor. inputs: list of (name, shape, dtype).
+        calls: list of `Call`, each before the calls within it.
+        weights: list of `Weight` in the order of the calls that hold them, last those of layers that were never called.
+    """
+
+    name: str
+    inputs: list
+    calls: list
+    weights: list
+
+    def __str__(self):
+        inputs = ", ".join(f"{name} {shape} {dtype}" for name, shape, dtype in self.inputs)
+        counts = collections.Counter(weight.verdict for weight in self.weights)
+        total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]) or "none"
+        return "\n".join([f"{self.name}, computed from {inputs}", *_aligned(self._rows()), f"weights: {total}"])
+
+    def _rows(self):
+        weights, told = {weight.path: weight for weight in self.weights}, set()
+        yield ["", "layer", "class", "from", "output", "weight", "shape", "gradient"]
+        for number, call in enumerate(self.calls):
+            note = "NOT USED: " if call.used is False else ""
+            more = f", {len(call.left) - 3} more" if len(call.left) > 3 else ""
+            origins = ", ".join(map(str, call.origins))
+            head = [str(number), "  " * call.depth + call.path, call.kind, origins, note + shapes_text(call.left[:3]) + more]
+            if told.issuperset(call.weights):
+                yield [*head, "(told above)" if call.weights else "", "", ""]
+            for path in (path for path in call.weights if path not in told):
+                yield [*head, *_cells(weights[path])]
+                head = [""] * len(head)
+            told.update(call.weights)
+        for path in (path for path in weights if path not in told):
+            yield ["", "(never called)", "", "", "", *_cells(weights[path])]
+
+    def as_json(self):
+        """The attributes, and each weight's verdict, as dicts, lists, text and numbers."""
+        data = dataclasses.asdict(self)
+        for told, weight in zip(data["weights"], self.weights, strict=True):
+            told["verdict"] = weight.verdict
+        return data
+
+
+def provenance_of(target, inputs=None):
+    """Tells which layers and weights stand behind a tensor or a model's outputs, and which of the weights get a gradient.
+
+    The model is called without training, compiled once, about as often as it has calls and weights, and left as it was.
+
+    Args:
+        target: a tensor (or nested tensors) of the functional API, a model, or a layer.
+        inputs: what to call it with; for a tensor a dict by the names of the `keras.Input`s behind it. None: drawn, where the
+            target is a tensor or a functional or Sequential model: a batch of 2, 4 for every other unknown size, ids below the
+            smallest vocabulary of its embeddings; integers of rank 1 are taken for lengths.
+
+    Returns:
+        A `Provenance`. A gradient that is nothing but rounding counts as zero. Calls of one layer by another with the same
+        shapes are one entry, so that a loop over steps is told as its body; in a functional graph each call is its own.
+
+    Raises:
+        UsageError: a tensor that no layer made, a target that needs `inputs`, or a result that holds no floats.
+    """
+    subject = Subject(target, inputs)
+    run = PoisonedRun(subject)
+    norms, found = run.norms(), {}
+    for variable in subject.weights:
+        norm = norms.get(id(variable))
+        reached = None if norm is None else norm > 0 or run.changes_with(variable)
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        found[id(variable)] = Weight(variable.path, tuple(variable.shape), dtype, variable.trainable, reached, norm)
+    recorded = list(run.calls())
+    owners = _owners([record.layer for record, *_ in recorded], {key for key, weight in found.items() if weight.reached})
+    calls, told = [], {}
+    for record, origins, used in recorded:
+        held = [key for key in owners.get(id(record.layer), ()) if key in found]
+        told |= dict.fromkeys(held)
+        paths = tuple(found[key].path for key in held)
+        calls.append(Call(record.path, record.kind, record.depth, origins, record.entered, record.left, used, paths))
+    weights = [found[key] for key in [*told, *(key for key in found if key not in told)]]
+    return Provenance(subject.name, subject.told, calls, weights)
+
+
+def _owners(layers, reached):
+    """id of a layer -> keys of its weights: its own, and those read of a layer in it that was never called (Keras' LSTM hands
+    its cell's weights to a fused kernel where there is one)."""
+    owners = {id(layer): own_weights(layer) for layer in layers}
+    left = reached.difference(*owners.values())
+    for layer in sorted(layers, key=lambda layer: len(getattr(layer, "weights", ()))):
+        inside = [id(weight) for weight in getattr(layer, "weights", ()) if id(weight) in left]
+        owners[id(layer)] = owners[id(layer)] + inside
+        left.difference_update(inside)
+    return owners
+
+
+def _cells(weight):
+    norm = f" {weight.gradient:.2e}" if weight.verdict == GRADIENT else ""
+    return [weight.path, str(weight.shape), weight.verdict + norm]
+
+
+def _aligned(rows):
+    rows = list(rows)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

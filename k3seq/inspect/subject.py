@@ -1,0 +1,120 @@
+"""What a question is asked about: a model, a layer or a functional tensor, as one callable with its weights and inputs."""
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from k3seq.errors import UsageError
+
+BATCH, STEPS = 2, 4  # what is drawn for an unknown batch, and for every other unknown size
+
+
+class Subject:
+    """A target made ready to be called.
+
+    Args:
+        target: a Keras model or layer, or (nested) tensors of the functional API.
+        inputs: what it is called with; for tensors a dict by the names of the inputs behind them; None: drawn.
+
+    Attributes:
+        name: of the target. call: from `inputs` to its outputs. inputs: nested NumPy arrays.
+        told: list of (name, shape, dtype) of the inputs.
+        callables: every layer and operation that a call may pass through.
+
+    Raises:
+        UsageError: a tensor that no layer made, names that are not those of the inputs, or inputs that must be given.
+    """
+
+    def __init__(self, target, inputs=None):
+        if isinstance(target, keras.layers.Layer):
+            self.name, self.call = target.name, target
+            self.roots = [target]
+            symbolic = getattr(target, "_inputs_struct", None) or (getattr(target, "inputs", None) or [None])[0]
+        else:
+            symbolic = _inputs_behind(target)
+            self.call = keras.Function(symbolic, target)
+            self.name = ", ".join(_name(tensor) for tensor in tree.flatten(target))
+            self.roots = list(self.call.operations)
+            inputs = inputs if inputs is None else _by_name(inputs, symbolic)
+        if inputs is None and symbolic is None:
+            raise UsageError(f"Expected inputs to call {self.name} with: only a functional model tells its own. Received: None")
+        self.callables = list({id(found): found for root in self.roots for found in _callables(root)}.values())
+        self.inputs = _drawn(symbolic, self.callables) if inputs is None else tree.map_structure(np.asarray, inputs)
+        if not all(getattr(root, "built", True) for root in self.roots):
+            self.call(tree.map_structure(ops.convert_to_tensor, self.inputs))  # its weights do not exist before
+            self.callables = list({id(found): found for root in self.roots for found in _callables(root)}.values())
+        names = [_name(tensor) for tensor in tree.flatten(symbolic)] if symbolic is not None else _names(self.inputs)
+        leaves = tree.flatten(self.inputs)
+        self.told = [(name, leaf.shape, str(leaf.dtype)) for name, leaf in zip(names, leaves, strict=True)]
+
+    @property
+    def weights(self):
+        """The weights of all its layers, each once."""
+        held = (weight for root in self.roots for weight in getattr(root, "weights", []))
+        return list({id(weight): weight for weight in held}.values())
+
+
+def own_weights(layer):
+    """The ids of the weights that a layer or operation holds itself, not within a layer of its own."""
+    held = (getattr(layer, name, ()) for name in ("_trainable_variables", "_non_trainable_variables"))
+    return [id(variable) for variables in held for variable in variables]
+
+
+def _inputs_behind(target):
+    """The `keras.Input` tensors that tensors were computed from, in the order in which they are met."""
+    found, seen, waiting = [], set(), list(reversed(tree.flatten(target)))
+    while waiting:
+        tensor = waiting.pop()
+        history = getattr(tensor, "_keras_history", None)
+        if history is None or history.operation is None:
+            raise UsageError(f"Expected a model, a layer or a tensor that layers made from keras.Input. Received: {tensor!r}")
+        node = history.operation._inbound_nodes[history.node_index]
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.is_input:
+            found.append(tensor)
+        waiting += reversed(node.input_tensors)
+    return found
+
+
+def _name(tensor):
+    return tensor._keras_history.operation.name
+
+
+def _by_name(inputs, symbolic):
+    names = [_name(tensor) for tensor in symbolic]
+    if not isinstance(inputs, dict) or set(inputs) != set(names):
+        received = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
+        raise UsageError(f"Expected a dict of the inputs {', '.join(names)}. Received: {received}")
+    return [inputs[name] for name in names]
+
+
+def _callables(root):
+    yield root
+    for layer in root._flatten_layers(include_self=False) if isinstance(root, keras.layers.Layer) else ():
+        yield layer
+        yield from getattr(layer, "operations", ())
+    yield from getattr(root, "operations", ())
+
+
+def _drawn(symbolic, callables):
+    sizes = [getattr(layer, name, None) for layer in callables for name in ("input_dim", "vocabulary", "vocabulary_size")]
+    vocabulary = min((size for size in sizes if isinstance(size, int) and size > 1), default=2)
+    draw = np.random.default_rng(0)
+
+    def leaf(tensor):
+        shape = (tensor.shape[0] or BATCH, *(size or STEPS for size in tensor.shape[1:]))
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        if keras.backend.is_float_dtype(dtype):
+            return draw.normal(size=shape).astype(dtype)
+        if dtype == "bool":
+            return np.ones(shape, dtype)
+        ids = np.full(shape, min(STEPS, vocabulary - 1)) if len(shape) == 1 else draw.integers(1, vocabulary, shape)
+        return ids.astype(dtype)
+
+    return tree.map_structure(leaf, symbolic)
+
+
+def _names(inputs):
+    return [".".join(map(str, path)) or "input" for path, _ in tree.flatten_with_path(inputs)]
