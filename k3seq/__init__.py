@@ -9,8 +9,10 @@ __version__ = "0.1.0"
 
 _SUBPACKAGES = (
     "backend",
+    "bench",
     "data",
     "decode",
+    "divergences",
     "errors",
     "inspect",
     "launch",
@@ -18,8 +20,11 @@ _SUBPACKAGES = (
     "matrix",
     "metrics",
     "models",
+    "parity",
     "random",
+    "report",
     "run",
+    "seq2seq",
     "train",
 )
 

@@ -121,6 +121,8 @@ def train(
 def decode(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="What k3seq train wrote.")],
     batch_size: Annotated[int, typer.Option(help="Lines decoded at once.")] = 64,
+    beam: Annotated[int, typer.Option(help="Beams; 1 is greedy.")] = 1,
+    length_penalty: Annotated[float, typer.Option(help="Of a beam search: 0 prefers short results, 1 long ones.")] = 0.0,
     backend: BackendOption = None,
     json: JsonOption = None,
 ):
@@ -128,7 +130,7 @@ def decode(
     run = Run(backend, json)
     from k3seq.commands import decode as command
 
-    run.finish(command.run(directory, batch_size=batch_size))
+    run.finish(command.run(directory, batch_size=batch_size, width=beam, length_penalty=length_penalty))
 
 
 @app.command()
@@ -137,6 +139,8 @@ def evaluate(
     data: Annotated[str, typer.Option(metavar="FILE", help="Pairs to score on: source TAB target, UTF-8.")],
     limit: Annotated[int | None, typer.Option(help="Only the first pairs.")] = None,
     batch_size: Annotated[int, typer.Option(help="Sources decoded at once.")] = 64,
+    beam: Annotated[int, typer.Option(help="Beams; 1 is greedy.")] = 1,
+    length_penalty: Annotated[float, typer.Option(help="Of a beam search: 0 prefers short results, 1 long ones.")] = 0.0,
     skip_bad_lines: Annotated[bool, typer.Option("--skip-bad-lines", help="Count bad lines and leave them out.")] = False,
     backend: BackendOption = None,
     json: JsonOption = None,
@@ -145,7 +149,7 @@ def evaluate(
     run = Run(backend, json)
     from k3seq.commands import evaluate as command
 
-    run.finish(command.run(directory, data, limit, batch_size, skip_bad_lines))
+    run.finish(command.run(directory, data, limit, batch_size, skip_bad_lines, None, beam, length_penalty))
 
 
 @app.command()
@@ -217,11 +221,41 @@ def divergences(
     run.finish(command.write_page(page) if page else command.run(ids or (), names))
 
 
+@app.command()
+def parity(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CASE]...",
+            help="package.module:name of a case, cases, a layer or a model; or a pattern over k3seq's own. Default: all own.",
+        ),
+    ] = None,
+    backends: Annotated[str | None, typer.Option(metavar="A,B", help="Only these backends.")] = None,
+    checks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these checks.")] = None,
+    dtypes: Annotated[str | None, typer.Option(metavar="A,B", help="float32, bfloat16, float16, float64.")] = None,
+    inputs: Annotated[
+        str | None, typer.Option(metavar="JSON", help='Such as {"shape": [2, 5]}, with "dtype" and "high".')
+    ] = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page with the results.")] = None,
+    json: JsonOption = None,
+):
+    """Compare layers and models across backends: parameters, outputs, gradients, training, decoding, files."""
+    run = Run(None, json, binds=False)
+    from k3seq.commands import parity as command
+
+    run.finish(command.run(targets or (), listed(backends), listed(checks), listed(dtypes), inputs, html))
+
+
+def listed(names: str | None) -> list[str]:
+    """The names of an option such as `--backends A,B`."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
 def backend_names(several: str | None, one: str | None) -> list[str]:
     """The names of `--backends A,B`, or of `--backend`; UsageError where both are given."""
     if several and one:
         raise UsageError("Expected --backend or --backends. Received: both")
-    return [name.strip() for name in (several or one or "").split(",") if name.strip()]
+    return listed(several or one)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from k3seq.data import tokenizers
 from k3seq.data.batches import source_batches
 from k3seq.data.files import replacing
-from k3seq.decode import Greedy
+from k3seq.decode import LengthPenalty, beam_search, greedy
 from k3seq.errors import DataError, UsageError
 from k3seq.models import registry
 
@@ -31,25 +31,26 @@ class Run:
     def __init__(self, model, source, target, max_steps, history=None):
         self.model, self.source, self.target = model, source, target
         self.max_steps, self.history = max_steps, history or {}
-        self._greedy = Greedy(model, max_steps, tokenizers.START, tokenizers.END)
 
-    def decode(self, lines, batch_size=64, on_batch=None):
-        """The most probable result for each line, in order; an empty line gives an empty result.
+    def decode(self, lines, batch_size=64, on_batch=None, *, width=1, length_penalty=0.0):
+        """The best result for each line, in order; an empty line gives an empty result.
 
         Args:
             lines: strings. batch_size: lines decoded at once. on_batch: called with the lines done so far.
+            width: beams; 1 is greedy. length_penalty: of a beam search, see `k3seq.decode.LengthPenalty`.
 
         Raises:
-            UsageError: a line has more tokens than the model takes, with its number.
+            UsageError: a line has more tokens than the model takes, with its number; or the width is below 1 or over the
+                vocabulary.
         """
         results = []
-        for found, _ in self.batches(lines, batch_size):
+        for found, _ in self.batches(lines, batch_size, width=width, length_penalty=length_penalty):
             results += found
             if on_batch:
                 on_batch(len(results))
         return results
 
-    def batches(self, lines, batch_size=64):
+    def batches(self, lines, batch_size=64, *, width=1, length_penalty=0.0):
         """As `decode`, batch by batch.
 
         Yields:
@@ -58,11 +59,20 @@ class Run:
         limit, done = self.model.source_limit, 0
         widths = None if limit is None else [*range(8, limit, 8), limit]
         for x, rows in source_batches(lines, self.source, batch_size, widths):
-            decoded = self._greedy(x)
-            ids = [decoded.tokens[row, : decoded.lengths[row]].tolist() for row in range(rows)]
+            tokens, lengths = self._search(x, width, length_penalty)
+            ids = [tokens[row, : lengths[row]].tolist() for row in range(rows)]
             filled = [line.strip() for line in lines[done : done + rows]]
             yield [self.target.decode(i) if line else "" for i, line in zip(ids, filled, strict=True)], _unknown(x)
             done += rows
+
+    def _search(self, x, width, length_penalty):
+        """(tokens, lengths) of the best result of each row."""
+        options = dict(max_steps=self.max_steps, start=tokenizers.START, end=tokenizers.END)
+        if width == 1:
+            return greedy(self.model, x, **options)[:2]
+        penalties = [LengthPenalty(length_penalty)] if length_penalty else []
+        found = beam_search(self.model, x, width, n_best=1, processors=penalties, **options)
+        return found.tokens[:, 0], found.lengths[:, 0]
 
     def save(self, directory):
         """Writes the run; every file is complete under its name or not there under it."""

@@ -18,7 +18,20 @@ KERAS = ("keras", *FRAMEWORKS)
 INNER = ("k3seq.layers", "k3seq.models")
 
 # of parity all but what runs in a worker
-PARITY_HOST = ("bisect", "case", "compare", "examine", "judge", "plugin", "pool", "rows", "suite", "tolerances")
+PARITY_HOST = (
+    "bisect",
+    "case",
+    "checks",
+    "compare",
+    "examine",
+    "judge",
+    "plugin",
+    "pool",
+    "rows",
+    "suite",
+    "tolerances",
+    "weights",
+)
 
 # room (a module or package of k3seq) -> what it must not import at all, and what not while it is being imported itself
 NEVER = {
@@ -45,17 +58,20 @@ NOT_AT_THE_TOP = {
     "k3seq.cli": (*KERAS, "numpy", "rich", *INNER, "k3seq.backend", "k3seq.train", "k3seq.decode", "k3seq.commands"),
     "k3seq.commands": (*KERAS, *INNER, "k3seq.backend", "k3seq.train", "k3seq.decode", "k3seq.inspect"),
     "k3seq.data": ("grain",),
+    "k3seq.zoo": (*KERAS, *INNER, "k3seq.backend"),
 }
 # what a rule above would refuse, and why it may be: it holds no command, only the JSON that all of them write
 EXCEPTED = {"k3seq.cli": ("k3seq.commands.record",)}
-# the one file of each framework, and the layers that may use the seam
+# the one file of each framework, the native peers of the benchmark, and the rooms that may use the seam
 SEAM = {f"k3seq.backend.{name}": (name, f"{name}lib") for name in ("jax", "tensorflow", "torch")}
+SEAM |= {f"k3seq.bench.peers.{name}_lstm": (name,) for name in ("jax", "torch")}
 MAY_USE_BACKEND = (
     "k3seq.layers.recurrent",
     "k3seq.decode",
     "k3seq.seq2seq",
     "k3seq.parity.slopes",
     "k3seq.parity.worker",
+    "k3seq.bench.subjects",
     "k3seq.bench.worker",
     "k3seq.divergences",
     "k3seq.models",
@@ -133,6 +149,7 @@ PLANTED = [
     ("parity/worker.py", "import k3seq.models", "k3seq.parity.worker:1 imports k3seq.models"),
     ("bench/worker.py", "def f():\n    import k3seq.layers", "k3seq.bench.worker:2 imports k3seq.layers"),
     ("cli.py", "import keras", "k3seq.cli:1 imports keras"),
+    ("zoo/page.py", "import keras", "k3seq.zoo.page:1 imports keras"),
     ("cli.py", "from k3seq.commands import train", "k3seq.cli:1 imports k3seq.commands"),
     ("commands/bad.py", "from k3seq import models", "k3seq.commands.bad:1 imports k3seq.models"),
     ("__init__.py", "import numpy", "k3seq.__init__:1 imports numpy"),

@@ -37,6 +37,14 @@ def test_results_do_not_depend_on_the_batch_size(lstm):
     assert seen == [2, 4, 5]
 
 
+def test_beams_give_one_result_a_line_whatever_the_batch_size(lstm):
+    wide = lstm.decode(LINES, batch_size=5, width=3)
+    assert len(wide) == len(LINES) and [wide[i] for i in (1, 4)] == ["", ""]
+    assert lstm.decode(LINES, batch_size=2, width=3) == wide
+    with pytest.raises(UsageError, match="width"):
+        lstm.decode(LINES, width=0)
+
+
 def test_a_line_longer_than_the_model_takes_is_named():
     short = run(TransformerSeq2Seq, units=8, dense=8, heads=2, depth=1, max_steps=12)
     assert len(short.decode(["a" * 12])) == 1

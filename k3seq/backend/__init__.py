@@ -7,7 +7,7 @@ Each of `jax.py`, `tensorflow.py` and `torch.py` has the same names with the sam
 - `value_and_grad(function)`: value and gradient for the first argument (any nested structure of tensors).
 - `compiled(function, variables=(), jit=None)`: the fastest way to call a pure function of tensors many times.
 - `dense(gradient)`: a gradient with one value per weight; on TensorFlow an embedding's comes in slices.
-- `known(value)`: a tensor as a NumPy array, None where it is traced.
+- `known(value)`: a tensor as a NumPy array, None where it is traced or symbolic.
 - `lstm_sequence(...)`, `gru_sequence(...)`: the backend's own kernel, or None where the layer's `keras.ops` form is as fast.
 - `unroll(...)`: a recurrence of any step function that ends early and can be differentiated.
 - `StepMixin`: `train_step` and `test_step` (see `step.py`).

@@ -73,8 +73,8 @@ gru_sequence = None
 
 
 def known(value):
-    """The value as a NumPy array, or None where it is not known yet: inside a trace."""
-    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
+    return None if isinstance(value, (jax.core.Tracer, keras.KerasTensor)) else np.asarray(value)
 
 
 def unroll(step, going, carry, blank, length=None, slices=None, whole=False):

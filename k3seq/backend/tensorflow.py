@@ -142,7 +142,9 @@ def _recurrence(step, projected, lengths, states):
 
 
 def known(value):
-    """The value as a NumPy array, or None where it is not known yet: inside a trace."""
+    """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
+    if isinstance(value, keras.KerasTensor):
+        return None
     if tf.is_tensor(value):
         return value.numpy() if hasattr(value, "numpy") else tf.get_static_value(value)
     return np.asarray(value)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import torch
 from keras import tree
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, unpack
@@ -139,7 +140,10 @@ def _fused(kernel, x, lengths, states, weights):
 
 
 def known(value):
-    """The value as a NumPy array, or None where it is not known yet: inside a trace."""
+    """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
+    # While Keras infers shapes, it computes with made-up values here.
+    if isinstance(value, keras.KerasTensor) or (torch.is_tensor(value) and in_symbolic_scope()):
+        return None
     return value.detach().cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
 
 

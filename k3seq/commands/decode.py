@@ -9,12 +9,12 @@ from rich.progress import Progress
 from k3seq.errors import DataError, UsageError
 
 
-def run(directory, lines=None, output=None, batch_size=64):
+def run(directory, lines=None, output=None, batch_size=64, width=1, length_penalty=0.0):
     """Decodes UTF-8 lines with a trained run.
 
     Args:
         directory: what `k3seq train` wrote. lines: an iterable of bytes; None: stdin. output: a text stream; None: stdout.
-        batch_size: lines decoded at once.
+        batch_size: lines decoded at once. width, length_penalty: of a beam search, see `Run.decode`.
 
     Returns:
         A JSON-able dict: lines, seconds, unknown (tokens outside the source vocabulary), results ([source, result] pairs).
@@ -34,7 +34,7 @@ def run(directory, lines=None, output=None, batch_size=64):
     start, results, unknown = time.perf_counter(), [], 0
     with Progress(console=log, transient=True, disable=len(sources) <= batch_size) as progress:
         bar = progress.add_task("decoding", total=len(sources))
-        for found, strange in trained.batches(sources, batch_size):
+        for found, strange in trained.batches(sources, batch_size, width=width, length_penalty=length_penalty):
             results += found
             unknown += strange
             output.write("".join(f"{result}\n" for result in found))

@@ -9,12 +9,13 @@ from rich.table import Table
 from k3seq.errors import DataError, UsageError
 
 
-def run(directory, data, limit=None, batch_size=64, skip_bad_lines=False, console=None):
-    """Scores greedy decoding of every source in a TSV file; several targets of one source count as any-of.
+def run(directory, data, limit=None, batch_size=64, skip_bad_lines=False, console=None, width=1, length_penalty=0.0):
+    """Scores the best result of every source in a TSV file; several targets of one source count as any-of.
 
     Args:
         directory: what `k3seq train` wrote. data: TSV file, source TAB target. limit: only the first pairs.
-        batch_size: sources decoded at once. skip_bad_lines: count bad lines and leave them out.
+        batch_size: sources decoded at once. width, length_penalty: of a beam search, see `Run.decode`.
+        skip_bad_lines: count bad lines and leave them out.
 
     Returns:
         A JSON-able dict: the scores of `metrics.score` and what they were taken on.
@@ -36,7 +37,13 @@ def run(directory, data, limit=None, batch_size=64, skip_bad_lines=False, consol
     trained, start = Run.load(directory), time.perf_counter()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("decoding", total=len(known))
-        results = trained.decode(list(known), batch_size, lambda done: progress.update(bar, completed=done))
+        results = trained.decode(
+            list(known),
+            batch_size,
+            lambda done: progress.update(bar, completed=done),
+            width=width,
+            length_penalty=length_penalty,
+        )
     cut = trained.target.cut
     scores = score([cut(line) for line in results], [[cut(line) for line in lines] for lines in known.values()])
     table = Table("measure", "value", title=f"{data}: {len(known):,} sources")

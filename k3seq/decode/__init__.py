@@ -1,10 +1,46 @@
-"""Decoding: from a model's `start` and `step` to token ids. Knows no model."""
+"""Decoding: from a model's `start` and `step` to token ids. Knows no model.
+
+In one call: `beam_search, greedy, sample, stream`. As objects, compiled once and kept: `BeamSearch, Greedy, Sample`. What is
+put into them, in a list: the processors and penalties below. Several models as one: `Ensemble`.
+"""
 
 from k3seq import binding
 
 binding.check()  # before anything imports keras
 
 
+from k3seq.decode.beam import BeamSearch, DiverseGroups
+from k3seq.decode.calls import beam_search, compilations, greedy, sample, stream
+from k3seq.decode.ensemble import Ensemble
 from k3seq.decode.loop import Decoded, Greedy
+from k3seq.decode.penalties import CoveragePenalty, LengthPenalty, Penalty
+from k3seq.decode.processors import Constraint, Context, Forbid, MaxLength, MinLength, NoRepeat, RepetitionPenalty
+from k3seq.decode.sampling import MinP, Sample, Temperature, TopK, TopP
 
-__all__ = ["Decoded", "Greedy"]
+__all__ = [
+    "BeamSearch",
+    "Constraint",
+    "Context",
+    "CoveragePenalty",
+    "Decoded",
+    "DiverseGroups",
+    "Ensemble",
+    "Forbid",
+    "Greedy",
+    "LengthPenalty",
+    "MaxLength",
+    "MinLength",
+    "MinP",
+    "NoRepeat",
+    "Penalty",
+    "RepetitionPenalty",
+    "Sample",
+    "Temperature",
+    "TopK",
+    "TopP",
+    "beam_search",
+    "compilations",
+    "greedy",
+    "sample",
+    "stream",
+]

@@ -7,7 +7,8 @@
     told = divergences.judge(entries[0], answers["top-k-ties"])
     told["torch"]["status"]  # "present"; on jax "absent"
 
-Importing this imports no keras: the reproducers (`training`, `numbers`, `recurrent`, `shapes`) run in processes of their own.
+Importing this imports no keras: the reproducers (`training`, `numbers`, `recurrent`, `shapes`, `layers`) run in processes of
+their own.
 """
 
 from k3seq.divergences.catalogue import Divergence, choose, load

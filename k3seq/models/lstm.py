@@ -197,27 +197,27 @@ class AttentionSeq2Seq(RecurrentSeq2Seq):
         self.attention.build((None, None, units), memory_shape=(None, None, units))
 
     def call(self, inputs, training=False):
-        state = self.start(inputs, training=training)
-        outputs, _ = self.decoder(target_of(inputs), state.pop("states"), training=training)
-        attended, _ = self.attention(outputs, **state)
+        memory, states = self._encoded(inputs, training=training)
+        outputs, _ = self.decoder(target_of(inputs), states, training=training)
+        attended, _ = self.attention(outputs, **memory)
         return self.logits(self.dropout(attended, training=training))
 
-    def start(self, inputs, training=False):
+    def _encoded(self, inputs, training=False):
+        """(what attention reads, the encoder's last states)."""
         source, lengths = source_of(inputs)
         memory, states = self.encoder(source, lengths, training=training)
         steps = ops.shape(source)[1]
         lengths = ops.full(ops.shape(source)[:1], steps, "int32") if lengths is None else lengths
-        return {
-            "states": states,
-            "keys": self.attention.keys(memory),
-            "memory": memory,
-            "memory_mask": length_mask(lengths, steps),
-        }
+        return {"keys": self.attention.keys(memory), "memory": memory, "memory_mask": length_mask(lengths, steps)}, states
+
+    def start(self, inputs):
+        memory, states = self._encoded(inputs)
+        return {"states": states, **memory, "alignments": ops.zeros_like(memory["memory"][:, :, 0])}
 
     def step(self, tokens, state):
         output, states = self.decoder.step(tokens, state["states"])
-        attended, _ = self.attention(output[:, None, :], state["keys"], state["memory"], state["memory_mask"])
-        return self.logits(attended[:, 0, :]), {**state, "states": states}
+        attended, alignments = self.attention(output[:, None, :], state["keys"], state["memory"], state["memory_mask"])
+        return self.logits(attended[:, 0, :]), {**state, "states": states, "alignments": alignments[:, 0, :]}
 
 
 def _check_sizes(**sizes):

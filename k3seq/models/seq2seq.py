@@ -21,10 +21,10 @@ class Seq2Seq(StepMixin, keras.Model):
 
     Attributes:
         source_vocabulary, target_vocabulary: numbers of ids, which `check` holds the ids to; None: they are not checked.
-        source_limit: most source tokens that the model takes, or None.
+        source_limit: most source tokens that the model takes, or None. target_limit: most steps of decoding, or None.
     """
 
-    source_vocabulary = target_vocabulary = source_limit = None
+    source_vocabulary = target_vocabulary = source_limit = target_limit = None
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if self.loss is not None:
@@ -91,7 +91,8 @@ class Seq2Seq(StepMixin, keras.Model):
             inputs: {"source": (b, s) int32, "source_lengths": (b,) int32}; lengths may be left out where nothing is padded.
 
         Returns:
-            The decoding state: a nested dict of tensors, first axis b, of constant shapes.
+            The decoding state: a nested dict of tensors, first axis b, of constant shapes. Its key "alignments" (b, s), where
+            there is one, is the attention of the last step: `k3seq.decode` returns it and takes coverage penalties from it.
         """
         raise NotImplementedError
 

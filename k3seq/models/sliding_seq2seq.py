@@ -52,7 +52,8 @@ class SlidingSeq2Seq(Seq2Seq):
     ):
         super().__init__(**kwargs)
         self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
-        self.width_source, self.width_target, self.source_limit = width_source, width_target, width_source
+        self.width_source = self.source_limit = width_source
+        self.width_target = self.target_limit = width_target
         self.units, self.dense, self.stacks = units, dense, stacks
         policy = self.dtype_policy
         self.embed = Embed(source_vocabulary + target_vocabulary, units, name="embed", dtype=policy)

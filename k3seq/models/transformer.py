@@ -55,7 +55,7 @@ class TransformerSeq2Seq(Seq2Seq):
             dropout=dropout,
             max_steps=max_steps,
         )
-        self.max_steps = self.source_limit = max_steps
+        self.max_steps = self.source_limit = self.target_limit = max_steps
         shape = (None, None, units)
         self.source_embedding = self._embedding(source_vocabulary, "source_embedding")
         self.target_embedding = self._embedding(target_vocabulary, "target_embedding")

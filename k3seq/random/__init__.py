@@ -3,7 +3,8 @@
 - `keyed`: pure functions of a key, on tensors and on NumPy: `key, fold, split, uniform, normal, gumbel, bernoulli, categorical,
   permutation`, which stand here too, and `keyed.bits`, which does not (`k3seq.random.bits` is a module);
 - `bits`: a `Stream` for the host, and Threefry itself; `weights`: the weights of a model;
-- `initializers`: the same weights from Keras' initialisers, layer by layer (it imports keras, and loads on first use).
+- `initializers`: the same weights from Keras' initialisers, layer by layer. It imports keras, and so is no name of `__all__`:
+  `k3seq.random.initializers` loads on first use.
 
 Importing this imports neither keras nor a framework.
 """
@@ -21,7 +22,6 @@ __all__ = [
     "fold",
     "gumbel",
     "initialize",
-    "initializers",
     "key",
     "normal",
     "permutation",
@@ -34,4 +34,8 @@ __all__ = [
 def __getattr__(name):
     if name == "initializers":
         return importlib.import_module("k3seq.random.initializers")
-    raise AttributeError(f"Expected one of {', '.join(__all__)} in k3seq.random. Received: {name}")
+    raise AttributeError(f"Expected one of {', '.join(__dir__())} in k3seq.random. Received: {name}")
+
+
+def __dir__():
+    return sorted([*__all__, "initializers"])

@@ -109,8 +109,9 @@ def bernoulli(key, p, shape):
     Args:
         p: float, or an array or tensor that broadcasts to the result; 0 is never and 1 always True.
     """
-    drawn = uniform(key, shape)
-    return drawn < (np.float32(p) if isinstance(p, (int, float)) else _cast(_space(p), p, "float32"))
+    space = _space(key, p, *shape)
+    drawn = uniform(_there(space, key), shape)
+    return drawn < (np.float32(p) if isinstance(p, (int, float)) else _cast(space, p, "float32"))
 
 
 def categorical(key, logits):
@@ -126,7 +127,7 @@ def categorical(key, logits):
         logits: `(..., v)` float, -inf for what must not be drawn (a row of nothing else gives 0); not NaN.
     """
     space = _space(key, logits)
-    logits = _cast(space, logits, "float32")
+    key, logits = _there(space, key), _cast(space, logits, "float32")
     noise = gumbel(key, tuple(space.shape(logits))[len(key.shape) - 1 :])
     return _cast(space, space.argmax(logits + noise, axis=-1), "int32")
 
@@ -151,6 +152,11 @@ def _cast(space, x, dtype):
     return np.asarray(x, dtype) if space is np else space.cast(x, dtype)
 
 
+def _there(space, x):
+    """`x` where the result will be: to add NumPy to a tensor works on no two backends alike."""
+    return x if space is np else space.convert_to_tensor(x)
+
+
 def _argsort(space, x):
     """Stable, as `keras.ops.argsort` is on every backend."""
     return np.argsort(x, kind="stable").astype(np.int32) if space is np else space.argsort(x)
@@ -170,7 +176,7 @@ def _threefry(space, key, low, high):
     Returns:
         Two of `(..., n)`.
     """
-    key = key if space is np else space.convert_to_tensor(key)
+    key = _there(space, key)
     first, second = key[..., :1], key[..., 1:]
     third = first ^ second ^ PARITY
 

@@ -10,7 +10,7 @@ from k3seq.divergences import load
 from k3seq.divergences.observation import Observation, observe
 
 ENTRIES = load()
-ROOMS = ("numbers", "recurrent", "shapes", "training")
+ROOMS = ("layers", "numbers", "recurrent", "shapes", "training")
 
 
 # The trap that one of them shows, softmax over one element, warns; others build small models again and again

@@ -87,7 +87,7 @@ def test_the_encoder_decoder_has_the_counts_of_the_source_and_learns(capsys):
     first, last = facts["losses"]
     assert first == pytest.approx(np.log(500), abs=0.02)
     assert last < 3.0 < first  # the ten words and the end are found out: ln 11 = 2.4
-    tokens, lengths, scores = facts["decoded"]
+    tokens, lengths, scores, _ = facts["decoded"]
     assert tokens.shape == (128, 20) and lengths.shape == scores.shape == (128,)
     assert ((tokens == 2) | ((tokens >= 4) & (tokens < 14))).all()
     assert 0 <= facts["right"] <= 128

@@ -6,7 +6,9 @@ import pytest
 from keras import ops
 
 from golden import relative_error
+from k3seq import decode
 from k3seq.decode import Greedy
+from k3seq.errors import UsageError
 from k3seq.models.lstm import AttentionSeq2Seq, LSTMEncoder, LSTMSeq2Seq
 from k3seq.random import initialize
 from k3seq.train.losses import TokenCrossentropy
@@ -160,3 +162,19 @@ def test_impossible_sizes_are_errors():
         LSTMSeq2Seq(units=0)
     with pytest.raises(ValueError, match="even number of units.*units=7"):
         LSTMEncoder(5, 5, 7, bidirectional=True)
+
+
+def test_decoding_tells_what_each_step_looked_at():
+    source = np.array([[4, 5, 6, 7], [5, 6, 0, 0]], "int32")
+    inputs = {"source": source, "source_lengths": np.array([4, 2], "int32")}
+    made = initialize(AttentionSeq2Seq(9, 9, embedding=4, units=8), 0)
+    made.attention.key_kernel.assign(1e3 * made.attention.key_kernel)  # untrained, it looks everywhere alike
+    decoded = decode.beam_search(made, inputs, width=3, max_steps=5, processors=[decode.CoveragePenalty(0.2)])
+    for row in range(2):
+        for k, length in enumerate(decoded.lengths[row]):
+            used = decoded.alignments[row, k, : length + 1]
+            np.testing.assert_allclose(used.sum(-1), 1.0, atol=1e-5)
+    assert np.all(decoded.alignments[1, :, :, 2:] == 0) and np.abs(decoded.alignments[0, 0, 0] - 0.25).max() > 1e-3
+    with pytest.raises(UsageError, match="alignments"):
+        lstm = initialize(LSTMSeq2Seq(9, 9, embedding=4, units=8), 0)
+        decode.beam_search(lstm, inputs, width=3, max_steps=5, processors=[decode.CoveragePenalty(0.2)])

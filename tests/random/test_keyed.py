@@ -251,6 +251,14 @@ def test_the_tables_do_not_depend_on_the_last_bit_of_a_logarithm(lower, upper):
 
 
 @once
+def test_a_host_key_draws_for_tensors_what_it_draws_for_numpy():
+    ids = keyed.categorical(KEY, ops.convert_to_tensor(LOGITS))
+    np.testing.assert_array_equal(ops.convert_to_numpy(ids), keyed.categorical(KEY, LOGITS))
+    chances = np.linspace(0, 1, 7).astype("float32")
+    chosen = keyed.bernoulli(KEY, ops.convert_to_tensor(chances), (7,))
+    np.testing.assert_array_equal(ops.convert_to_numpy(chosen), keyed.bernoulli(KEY, chances, (7,)))
+
+
 def test_categorical_draws_each_id_as_often_as_its_probability():
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05, 1e-30], np.float32))
     ids = keyed.categorical(KEY, np.broadcast_to(logits, (10**5, 5)))

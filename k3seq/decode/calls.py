@@ -1,0 +1,105 @@
+"""Decoding in one call. What a call compiles is kept for as long as the model lives, and found again by the same options."""
+
+import weakref
+
+from k3seq.decode.beam import BeamSearch
+from k3seq.decode.loop import Greedy
+from k3seq.decode.requests import as_inputs
+from k3seq.decode.sampling import Sample
+from k3seq.errors import UsageError
+
+KEPT = 16  # decoders of one model; the one not used for longest goes first
+
+_decoders = weakref.WeakKeyDictionary()
+
+
+def beam_search(model, source, width=5, *, max_steps=None, processors=(), n_best=None, prefix=None, start=1, end=2, jit=None):
+    """The results of the highest score, by beam search.
+
+    Args:
+        model: a trained model with `start` and `step`, such as those of `k3seq.models`, or an `Ensemble`.
+        source: {"source": (b, s), "source_lengths": (b,)}, or (b, s) alone where nothing is padded.
+        max_steps: longest result; None: twice the source's steps and 10 more, within what the model takes.
+        prefix: what results begin with, ids for all rows or for each; see `Greedy`.
+        width, n_best, processors, start, end, jit: as in `BeamSearch`.
+
+    Returns:
+        `Decoded` with k = n_best, best first.
+
+    Raises:
+        UsageError: as in `BeamSearch` and its call.
+
+    Example:
+        decoded = beam_search(model, source, 5, processors=[LengthPenalty(0.6), NoRepeat(3)])
+    """
+    options = dict(processors=tuple(processors), width=width, n_best=n_best)
+    return _decoder(BeamSearch, model, source, max_steps, start, end, jit, options)(source, prefix)
+
+
+def greedy(model, source, *, max_steps=None, processors=(), prefix=None, start=1, end=2, jit=None):
+    """The most probable token at each step. Arguments as in `beam_search`; returns `Decoded` without the axis of hypotheses."""
+    return _decoder(Greedy, model, source, max_steps, start, end, jit, dict(processors=tuple(processors)))(source, prefix)
+
+
+def sample(model, source, seed=0, *, samples=1, max_steps=None, processors=(), prefix=None, start=1, end=2, jit=None):
+    """Drawn results: the same for the same seed on every backend.
+
+    Args:
+        seed: an integer of at least 0. samples: results for each row. The others: as in `beam_search`.
+
+    Returns:
+        `Decoded` with k = samples, in the order they were drawn.
+
+    Example:
+        decoded = sample(model, source, seed=1, samples=3, processors=[Temperature(0.8), TopP(0.9)])
+    """
+    options = dict(processors=tuple(processors), samples=samples)
+    return _decoder(Sample, model, source, max_steps, start, end, jit, options)(source, seed, prefix)
+
+
+def stream(model, source, seed=None, *, max_steps=None, processors=(), prefix=None, start=1, end=2, jit=None):
+    """A generator of each step's tokens (b,) int32, as soon as they are known; it stops when every row has ended.
+
+    Args:
+        seed: None takes the most probable token; an integer draws. The others: as in `beam_search`.
+
+    Example:
+        for tokens in stream(model, source):
+            print(tokenizer.decode(tokens[:1].tolist()), end=" ", flush=True)
+    """
+    kind, seeded = (Greedy, {}) if seed is None else (Sample, {"seed": seed})
+    decoder = _decoder(kind, model, source, max_steps, start, end, jit, dict(processors=tuple(processors)))
+    return decoder.stream(source, prefix=prefix, **seeded)
+
+
+def _decoder(kind, model, source, max_steps, start, end, jit, options):
+    """The decoder of these options: kept from the last call, or new."""
+    if max_steps is None:
+        steps = as_inputs(source)["source"].shape[1]
+        max_steps = min(2 * steps + 10, getattr(model, "target_limit", None) or 2 * steps + 10)
+    # A model that has got other weights since (a rebuilt layer) is another program.
+    options_key = (kind, max_steps, start, end, jit, *options.values(), *map(id, model.variables))
+    try:
+        kept = _decoders.setdefault(model, {})
+        decoder = kept.pop(options_key, None)
+    except TypeError:  # a model that cannot be referred to weakly, or an option that cannot be a key
+        return kind(model, max_steps, start, end, jit, **options)
+    if decoder is None:
+        # The model holds its decoders: were they to hold it, neither would ever go.
+        decoder = kind(weakref.proxy(model), max_steps, start, end, jit, **options)
+    kept[options_key] = decoder
+    while len(kept) > KEPT:
+        del kept[next(iter(kept))]
+    return decoder
+
+
+def compilations(model):
+    """How often decoding by these functions has compiled something for a model; 0 on a backend that runs eagerly.
+
+    Raises:
+        UsageError: the model cannot be referred to weakly, so that nothing is kept for it.
+    """
+    try:
+        return sum(decoder.compilations() for decoder in _decoders.get(model, {}).values())
+    except TypeError:
+        raise UsageError(f"Expected a model that weak references can be made to. Received: {type(model).__name__}") from None

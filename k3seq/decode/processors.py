@@ -1,0 +1,197 @@
+"""What stands between a model's logits and the choice of a token: small objects `(logits, context) -> logits` in a list.
+
+Two kinds, which a list may hold in any order:
+
+- one that reshapes the distribution, such as `Temperature`: what it returns is normalised again;
+- a `Constraint`, which refuses tokens: what is left keeps the model's probability, so that a score is comparable with and
+  without it.
+
+Any function `(logits, context) -> logits` is of the first kind. Ids and lengths count the tokens of the result: the start
+token is none of them, the end token is the last.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from k3seq.errors import UsageError
+
+LOWEST = float("-inf")
+
+
+class Context(NamedTuple):
+    """What a processor knows of the decoding. `n` are the hypotheses at work: rows times beams.
+
+    tokens: (n, max_steps) int32, the tokens so far, filled up with the end token.
+    step: () int32, how many they are.
+    end: the end token.
+    """
+
+    tokens: Any
+    step: Any
+    end: int
+
+
+class Constraint:
+    """Refuses tokens. A subclass defines `allowed`; `check(vocabulary)` may refuse its own arguments."""
+
+    def allowed(self, logits, context):
+        """bool (n, v), or what broadcasts to it, for logits (n, v) in which refused tokens are -inf already."""
+        raise NotImplementedError
+
+    def __call__(self, logits, context):
+        return ops.where(self.allowed(logits, context), logits, LOWEST)
+
+
+def log_probabilities(logits, processors, context, forced=None):
+    """Log-probabilities of the next token after the processors: (n, v) float32, -inf for refused tokens.
+
+    Args:
+        logits: (n, v) float. processors: called in order. context: `Context`.
+        forced: (n,) int32, the only token allowed, whatever else is refused; -1 leaves the choice. None: none is forced.
+    """
+    allowed = whole = ops.cast(logits, "float32")
+    for processor in processors:
+        refuses = isinstance(processor, Constraint)
+        both = allowed is whole and not refuses
+        allowed = processor(allowed, context)
+        whole = allowed if both else whole if refuses else processor(whole, context)
+    if forced is not None:
+        ids = ops.arange(logits.shape[-1], dtype="int32")[None, :]
+        only = ops.where(ids == forced[:, None], whole, LOWEST)
+        allowed = ops.where(forced[:, None] < 0, allowed, only)
+    return allowed - ops.logsumexp(whole, axis=-1, keepdims=True)
+
+
+def occurrences(ids, counted, vocabulary):
+    """How often each id stands in a row: ids (n, t) int32 and counted (n, t) bool -> (n, vocabulary) int32."""
+    rows = ids.shape[0]
+    places = ids + ops.arange(rows, dtype="int32")[:, None] * vocabulary
+    ones = ops.reshape(ops.cast(counted, "int32"), (-1,))
+    return ops.reshape(ops.segment_sum(ones, ops.reshape(places, (-1,)), rows * vocabulary), (rows, vocabulary))
+
+
+@dataclass(frozen=True)
+class RepetitionPenalty:
+    """Divides the logits of tokens that the result has already by `penalty`; multiplies those that are negative.
+
+    Keskar et al. 2019 (arXiv 1909.05858), with the sign minded.
+
+    Raises:
+        UsageError: penalty is not positive.
+    """
+
+    penalty: float
+
+    def __post_init__(self):
+        if not self.penalty > 0:
+            raise UsageError(f"Expected a repetition penalty above 0. Received: penalty={self.penalty}")
+
+    def __call__(self, logits, context):
+        so_far = ops.arange(context.tokens.shape[1], dtype="int32")[None, :] < context.step
+        seen = occurrences(context.tokens, ops.logical_and(so_far, ops.ones_like(context.tokens) > 0), logits.shape[-1]) > 0
+        penalised = ops.where(logits > 0, logits / self.penalty, logits * self.penalty)
+        return ops.where(seen, penalised, logits)
+
+
+@dataclass(frozen=True)
+class MinLength(Constraint):
+    """Refuses the end token before there are `length` tokens, the end token not counted.
+
+    Raises:
+        UsageError: length is negative.
+    """
+
+    length: int
+
+    def __post_init__(self):
+        _check_count(self.length, 0, "a minimum length")
+
+    def allowed(self, logits, context):
+        return ops.logical_or(_ids(logits) != context.end, context.step >= self.length)
+
+
+@dataclass(frozen=True)
+class MaxLength(Constraint):
+    """Refuses all but the end token after `length` tokens: unlike `max_steps`, which cuts, it makes a result end in time.
+
+    Raises:
+        UsageError: length is negative.
+    """
+
+    length: int
+
+    def __post_init__(self):
+        _check_count(self.length, 0, "a maximum length")
+
+    def allowed(self, logits, context):
+        return ops.logical_or(_ids(logits) == context.end, context.step < self.length)
+
+
+@dataclass(frozen=True)
+class Forbid(Constraint):
+    """Refuses tokens everywhere.
+
+    Args:
+        tokens: ids.
+
+    Raises:
+        UsageError: an id is no integer of at least 0, or (when decoding begins) outside the vocabulary.
+    """
+
+    tokens: tuple
+
+    def __init__(self, tokens):
+        tokens = tuple(tokens)
+        for token in tokens:
+            _check_count(token, 0, "forbidden tokens")
+        object.__setattr__(self, "tokens", tuple(int(token) for token in tokens))
+
+    def check(self, vocabulary):
+        """Refuses ids that a vocabulary of so many does not have."""
+        outside = [token for token in self.tokens if token >= vocabulary]
+        if outside:
+            raise UsageError(f"Expected forbidden tokens in a vocabulary of {vocabulary}. Received: {outside[0]}")
+
+    def allowed(self, logits, context):
+        allowed = _ids(logits) >= 0
+        for token in self.tokens:
+            allowed = ops.logical_and(allowed, _ids(logits) != token)
+        return allowed
+
+
+@dataclass(frozen=True)
+class NoRepeat(Constraint):
+    """Refuses a token by which the same `size` tokens would stand in the result twice (Paulus et al. 2017, arXiv 1705.04304).
+
+    Raises:
+        UsageError: size is below 1.
+    """
+
+    size: int
+
+    def __post_init__(self):
+        _check_count(self.size, 1, "an n-gram size")
+
+    def allowed(self, logits, context):
+        tokens, steps, before = context.tokens, context.tokens.shape[1], self.size - 1
+        if steps < self.size:
+            return _ids(logits) >= 0
+        positions = ops.arange(steps, dtype="int32")[None, :]
+        starts = steps - before  # of the n-grams that fit
+        repeats = ops.logical_and(positions[:, :starts] + before < context.step, tokens[:, :starts] >= 0)
+        for offset in range(before):
+            # The token `before - offset` steps back: none at first, where nothing repeats either.
+            last = ops.sum(ops.where(positions == context.step - before + offset, tokens, 0), axis=1, keepdims=True)
+            repeats = ops.logical_and(repeats, tokens[:, offset : offset + starts] == last)
+        return occurrences(tokens[:, before:], repeats, logits.shape[-1]) == 0
+
+
+def _ids(logits):
+    return ops.arange(logits.shape[-1], dtype="int32")[None, :]
+
+
+def _check_count(value, least, name):
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise UsageError(f"Expected {name} as integers of at least {least}. Received: {value!r}")

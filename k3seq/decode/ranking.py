@@ -1,0 +1,70 @@
+"""The best of many scores, the same on every backend also where they are equal, and the entries that belong to them."""
+
+from keras import ops
+
+FEW = 16
+CHUNK = 64
+
+
+def first_best(scores, count):
+    """The `count` largest scores of each row, largest first; of equals, the one with the lowest index first.
+
+    `ops.top_k` breaks ties differently on torch, and a sort of beams times vocabulary costs more than a step of the model. So
+    rows are cut into chunks: what is among the `count` best lies in the `count` chunks whose largest scores are best.
+
+    Args:
+        scores: (b, n) float, n >= count; -inf is a score like any other.
+        count: int.
+
+    Returns:
+        (scores (b, count), indices (b, count) int32).
+    """
+    rows, size = ops.shape(scores)
+    chunks = -(-size // CHUNK)
+    if count * CHUNK * 4 > size:
+        return _best_of_few(scores, count)
+    if chunks * CHUNK > size:
+        scores = ops.pad(scores, [[0, 0], [0, chunks * CHUNK - size]], constant_values=float("-inf"))
+    largest = ops.max(ops.reshape(scores, (rows, chunks, CHUNK)), axis=-1)
+    # In their own order, so that of equal scores the one of the lower index still comes first.
+    chosen = ops.sort(_best_of_few(largest, count)[1], axis=-1)
+    places = chosen + ops.arange(rows, dtype="int32")[:, None] * chunks
+    rest = ops.take(ops.reshape(scores, (rows * chunks, CHUNK)), ops.reshape(places, (-1,)), axis=0)
+    best, indices = _best_of_few(ops.reshape(rest, (rows, count * CHUNK)), count)
+    chunk = ops.take_along_axis(chosen, indices // CHUNK, axis=1)
+    return best, chunk * CHUNK + indices % CHUNK
+
+
+def _best_of_few(scores, count):
+    """`first_best` by a sort, or by looking for the largest score `count` times over."""
+    if count > FEW:
+        indices = ops.cast(ops.argsort(-scores, axis=-1)[:, :count], "int32")
+        return pick(scores, indices), indices
+    positions = ops.arange(scores.shape[1], dtype="int32")[None, :]
+    lowest = float("-inf")
+    rest, best, indices = scores, [], []
+    taken = ops.cast(ops.zeros_like(scores[:, :count]), "int32")
+    for _ in range(count):
+        value, index = ops.max(rest, axis=1, keepdims=True), ops.argmax(rest, axis=1, keepdims=True)
+        # Where nothing but -inf is left, what has been taken looks the same as what has not.
+        index = ops.cast(ops.where(value == lowest, ops.argmin(taken, axis=1, keepdims=True), index), "int32")
+        best.append(value)
+        indices.append(index)
+        chosen = positions == index
+        rest = ops.where(chosen, lowest, rest)
+        taken = ops.where(chosen[:, :count], 1, taken)
+    return ops.concatenate(best, axis=1), ops.concatenate(indices, axis=1)
+
+
+def pick(table, indices):
+    """Entries of each row: `table (..., n, *rest)`, `indices (..., m)` int in 0..n-1 -> `(..., m, *rest)`.
+
+    As `ops.take_along_axis`, but with one index per entry and not one per number in it, which is faster on every backend.
+    """
+    rank = len(indices.shape)
+    shape = ops.shape(table)
+    size = shape[rank - 1]
+    flat = ops.reshape(indices, (-1, ops.shape(indices)[-1]))
+    flat = flat + size * ops.arange(ops.shape(flat)[0], dtype="int32")[:, None]
+    found = ops.take(ops.reshape(table, (-1, *shape[rank:])), flat, axis=0)
+    return ops.reshape(found, (*ops.shape(indices), *shape[rank:]))

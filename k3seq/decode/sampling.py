@@ -1,0 +1,152 @@
+"""Drawing tokens instead of taking the best: the strategy, and the processors that shape what is drawn from.
+
+The draws come from `k3seq.random`: the same seed gives the same tokens on every backend.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from k3seq import random
+from k3seq.decode.loop import Stepwise
+from k3seq.decode.processors import Constraint
+from k3seq.decode.ranking import first_best
+from k3seq.errors import UsageError
+
+
+class Sample(Stepwise):
+    """Draws each token from the model's distribution after the processors.
+
+    A draw depends on the seed, the row, the sample and the step, not on what stands in the other rows of the batch.
+
+    Args:
+        model, max_steps, start, end, jit, processors: as in `Greedy`.
+        samples: results for each row.
+
+    Raises:
+        UsageError: as in `Greedy`; samples is below 1.
+
+    Example:
+        draw = Sample(model, max_steps=20, processors=[Temperature(0.8), TopP(0.9)])
+        decoded = draw(source, seed=1)
+    """
+
+    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=(), samples=1):
+        super().__init__(model, max_steps, start, end, jit, processors=processors)
+        if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
+            raise UsageError(f"Expected samples to be an integer of at least 1. Received: samples={samples!r}")
+        self.width = int(samples)
+
+    def __call__(self, source, seed=0, prefix=None):
+        """Decodes a batch. Returns `Decoded` with k = samples; scores are the log-probabilities of what was drawn.
+
+        Args:
+            source, prefix: as in `Greedy`. seed: an integer of at least 0, which is no part of what is compiled.
+        """
+        return self._decode(source, prefix, key=random.key(seed, "k3seq.decode.sampling"))
+
+    def stream(self, source, seed=0, prefix=None):
+        """A generator of the tokens (b * samples,) int32 of each step, as soon as they are drawn; as `Greedy.stream`."""
+        return self._stream(source, prefix, key=random.key(seed, "k3seq.decode.sampling"))
+
+    def _choose(self, scores, step, extras):
+        rows = ops.arange(scores.shape[0], dtype="int32")
+        return random.categorical(random.fold(random.fold(extras["key"], step), rows), scores)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Divides the logits: below 1 sharper, above 1 flatter.
+
+    Raises:
+        UsageError: temperature is not positive.
+    """
+
+    temperature: float
+
+    def __post_init__(self):
+        if not 0 < self.temperature < float("inf"):
+            raise UsageError(f"Expected a temperature above 0. Received: temperature={self.temperature}")
+
+    def __call__(self, logits, context):
+        return logits / self.temperature
+
+
+@dataclass(frozen=True)
+class TopK(Constraint):
+    """Refuses all but the `count` most probable tokens; of equals the lower ids stay (Fan et al. 2018, arXiv 1805.04833).
+
+    Raises:
+        UsageError: count is below 1.
+    """
+
+    count: int
+
+    def __post_init__(self):
+        if isinstance(self.count, bool) or not isinstance(self.count, (int, np.integer)) or self.count < 1:
+            raise UsageError(f"Expected top-k of an integer of at least 1. Received: count={self.count!r}")
+
+    def allowed(self, logits, context):
+        count = min(int(self.count), logits.shape[-1])
+        return _down_to(logits, first_best(logits, count)[0][:, -1:], count)
+
+
+@dataclass(frozen=True)
+class TopP(Constraint):
+    """Refuses all but the fewest, most probable tokens that reach `mass` together (Holtzman et al. 2020, arXiv 1904.09751).
+
+    Raises:
+        UsageError: mass is not in (0, 1].
+    """
+
+    mass: float
+
+    def __post_init__(self):
+        _check_share(self.mass, "a top-p mass")
+
+    def allowed(self, logits, context):
+        if self.mass == 1:
+            return logits == logits
+        # The values alone: to sort places along with them, and to find each token's rank in them, costs several times as much.
+        ranked = -ops.sort(-logits, axis=-1)
+        probabilities = _shares(ranked)
+        before = ops.cumsum(probabilities, axis=-1) - probabilities
+        count = ops.sum(ops.cast(before < self.mass, "int32"), axis=-1, keepdims=True)
+        return _down_to(logits, ops.take_along_axis(ranked, count - 1, axis=-1), count)
+
+
+@dataclass(frozen=True)
+class MinP(Constraint):
+    """Refuses tokens less probable than `share` of the most probable one (Nguyen et al. 2024, arXiv 2407.01082).
+
+    Raises:
+        UsageError: share is not in (0, 1].
+    """
+
+    share: float
+
+    def __post_init__(self):
+        _check_share(self.share, "a min-p share")
+
+    def allowed(self, logits, context):
+        return logits >= ops.max(logits, axis=-1, keepdims=True) + float(np.log(self.share))
+
+
+def _down_to(logits, last, count):
+    """Which of logits (n, v) are the `count` largest, where `last` (n, 1) is the smallest of them; of equals the lower ids."""
+    above, equal = logits > last, logits == last
+    places = count - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
+    return ops.logical_or(above, ops.logical_and(equal, ops.cumsum(ops.cast(equal, "int32"), axis=-1) <= places))
+
+
+def _shares(logits):
+    """Softmax over the last axis; zeros, not NaN, where every logit is -inf."""
+    largest = ops.maximum(ops.max(logits, axis=-1, keepdims=True), -3e38)
+    powers = ops.exp(logits - largest)
+    return ops.divide_no_nan(powers, ops.sum(powers, axis=-1, keepdims=True))
+
+
+def _check_share(value, name):
+    if not 0 < value <= 1:
+        raise UsageError(f"Expected {name} in (0, 1]. Received: {value}")

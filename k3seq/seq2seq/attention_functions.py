@@ -1,0 +1,50 @@
+"""What an `AttentionWrapper` does at a step unless it is told otherwise, and how the layers inside of it are written down."""
+
+import keras
+from keras import ops, tree
+
+
+def attend(attention_mechanism, cell_output, attention_state, attention_layer):
+    """The attention of a step, the default `attention_fn`.
+
+    Args:
+        attention_mechanism: an `AttentionMechanism` with its memory. cell_output: (b, d), the query.
+        attention_state: state of the mechanism. attention_layer: of (b, d + m), or None: the attention is the context.
+
+    Returns:
+        (attention (b, attention size), alignments (b, s), next attention state).
+    """
+    alignments, next_state = attention_mechanism([cell_output, attention_state])
+    context = (ops.expand_dims(alignments, 1) @ attention_mechanism.values)[:, 0]
+    if attention_layer is None:
+        return context, alignments, next_state
+    both = ops.concatenate([ops.cast(cell_output, context.dtype), context], axis=-1)
+    return attention_layer(both), alignments, next_state
+
+
+def feed(inputs, attention):
+    """The input of the cell, the default `cell_input_fn`: the inputs and the attention of the step before, side by side."""
+    return ops.concatenate([inputs, ops.cast(attention, inputs.dtype)], axis=-1)
+
+
+def is_symbolic(structure):
+    """Whether there is a `KerasTensor` among its tensors."""
+    return any(isinstance(leaf, keras.KerasTensor) for leaf in tree.flatten(structure))
+
+
+def without_shapes(layers):
+    """A layer, a list of them or None in the form of a `.keras` file, without the shapes they were built for.
+
+    A layer built while it is loaded, before the layer that holds it, would lose that layer's name from its weights' paths.
+    """
+    if isinstance(layers, list | tuple):
+        return [without_shapes(layer) for layer in layers]
+    return _unbuilt(keras.saving.serialize_keras_object(layers))
+
+
+def _unbuilt(config):
+    if config is not None:
+        config.pop("build_config", None)
+        for cell in config["config"].get("cells", ()):
+            _unbuilt(cell)
+    return config

@@ -1,0 +1,151 @@
+"""What an `AttentionWrapper` carries from step to step."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops, tree
+
+from k3seq.errors import UsageError
+from k3seq.seq2seq.expect import WrongType, as_said
+from k3seq.seq2seq.memory import AttentionMemory, fits
+
+
+class AlignmentHistory(NamedTuple):
+    """The alignments of all steps so far, (t, b, s), the first step first."""
+
+    alignments: Any
+
+    def stack(self):
+        """(t, b, s): TFA keeps a tensor array here, which is read so."""
+        return self.alignments
+
+    def append(self, alignments):
+        """A history of one step more: alignments (b, s)."""
+        return AlignmentHistory(ops.concatenate([self.alignments, ops.expand_dims(alignments, 0)], axis=0))
+
+
+class AttentionWrapperState(NamedTuple):
+    """State of an `AttentionWrapper`; of a field for several mechanisms there is a tuple with one entry for each.
+
+    cell_state: state of the wrapped cell.
+    attention: (b, attention size), the attention of the step before.
+    alignments: (b, s).
+    alignment_history: `AlignmentHistory`, to which every step appends; () where none is kept. Its shape changes with
+        every step, which a compiled loop cannot have: such a loop takes `paused()`, collects the `alignments` of its steps
+        and gives back `resumed(history)`.
+    attention_state: state of the mechanism, the alignments of the step before for those of this package.
+    memory: `AttentionMemory`, what is attended to: the same at every step and for every beam of a row, so that a loop need
+        neither freeze nor reorder it.
+    """
+
+    cell_state: Any
+    attention: Any
+    alignments: Any
+    alignment_history: Any
+    attention_state: Any
+    memory: Any = ()
+
+    @as_said
+    def clone(self, **changes):
+        """A state with other fields, in the structure and the dtypes of this one: `state.clone(cell_state=encoder_state)`.
+
+        Raises:
+            UsageError: an unknown field, or tensors of another number or other shapes.
+        """
+        unknown = sorted(set(changes) - set(self._fields))
+        if unknown:
+            raise UsageError(f"Expected fields of {', '.join(self._fields)}. Received: {', '.join(unknown)}")
+        return self._replace(**{name: _like(name, getattr(self, name), value) for name, value in changes.items()})
+
+    @property
+    def records(self):
+        """Whether each step appends its alignments to the history."""
+        return bool(tree.flatten(self.alignment_history))
+
+    def paused(self):
+        """This state without a history, of constant shapes: for a loop that collects the alignments itself."""
+        return self._replace(alignment_history=())
+
+    def resumed(self, history):
+        """This state with the alignments that a loop collected: (t, b, s), for several mechanisms a tuple of them."""
+        several = isinstance(self.alignments, list | tuple)
+        return self._replace(
+            alignment_history=tuple(AlignmentHistory(h) for h in history) if several else AlignmentHistory(history)
+        )
+
+
+def _like(name, old, new):
+    before, after = tree.flatten(old), tree.flatten(new)
+    if not before or name == "alignment_history":
+        return new
+    if len(before) != len(after):
+        raise UsageError(f"Expected {name} of {len(before)} tensors, as the state has. Received: {len(after)}")
+    after = [b if isinstance(b, keras.KerasTensor) else ops.convert_to_tensor(b) for b in after]
+    after = [ops.cast(b, a.dtype) for a, b in zip(before, after, strict=True)]
+    for a, b in zip(before, after, strict=True):
+        if not fits(b.shape, a.shape):
+            raise UsageError(f"Expected {name} of shape {tuple(a.shape)}, as the state has. Received: shape {tuple(b.shape)}")
+    return tree.pack_sequence_as(old, after)
+
+
+def as_state(state, mechanisms=None):
+    """A state, or its parts in lists and plain tuples as `keras.layers.RNN` and `.keras` files hold them, as a state.
+
+    Args:
+        state: it or them. mechanisms: how many there are, or None for one that stands alone.
+
+    Raises:
+        WrongType: it is neither, or has no memory.
+    """
+    if not isinstance(state, list | tuple) or len(state) != len(AttentionWrapperState._fields) or not state[-1]:
+        found = f"{type(state).__name__} of {len(state)} parts" if isinstance(state, list | tuple) else type(state).__name__
+        raise WrongType(
+            f"Expected state to be an AttentionWrapperState with a memory, as get_initial_state gives. Received: {found}"
+        )
+    state = AttentionWrapperState(*state)
+    return state._replace(
+        alignment_history=_named(AlignmentHistory, state.alignment_history, mechanisms),
+        memory=_named(AttentionMemory, state.memory, mechanisms),
+    )
+
+
+def _named(kind, part, mechanisms):
+    """A part of the state, or the tuple of them, as the named tuple that it is; () stays what it is."""
+    if mechanisms is not None:
+        return tuple(_named(kind, each, None) for each in part)
+    return kind(*part) if isinstance(part, list | tuple) and len(part) == len(kind._fields) else part
+
+
+def check_state(state, batch_size, cell_state_size, attention_size, mechanisms):
+    """Checks the structure and the shapes of a state, as far as they are known.
+
+    Args:
+        state: `AttentionWrapperState`. batch_size: int or None. cell_state_size: structure of ints. attention_size: int.
+        mechanisms: how many there are, or None for one that stands alone.
+
+    Raises:
+        UsageError: a part is missing, or its shape is another.
+    """
+    count = 1 if mechanisms is None else mechanisms
+    for name in ("alignments", "attention_state", "memory"):
+        part = getattr(state, name)
+        found = 1 if mechanisms is None or hasattr(part, "shape") or hasattr(part, "_fields") else len(part)
+        if found != count:
+            raise UsageError(f"Expected {name} of {count} mechanisms in the state. Received: {found}")
+    sizes, cell_states = tree.flatten(cell_state_size), tree.flatten(state.cell_state)
+    if len(sizes) != len(cell_states):
+        raise UsageError(f"Expected cell_state of {len(sizes)} tensors, as the cell has. Received: {len(cell_states)}")
+    memories = (state.memory,) if mechanisms is None else state.memory
+    steps = [m.mask.shape[1] for m in memories]
+    wanted = [
+        *[("cell_state", value, (batch_size, size)) for value, size in zip(cell_states, sizes, strict=True)],
+        ("attention", state.attention, (batch_size, attention_size)),
+        *[
+            ("alignments", value, (batch_size, s))
+            for value, s in zip([state.alignments] if mechanisms is None else state.alignments, steps, strict=True)
+        ],
+        *[("memory", m.mask, (batch_size, s)) for m, s in zip(memories, steps, strict=True)],
+    ]
+    for name, value, shape in wanted:
+        if not fits(value.shape, shape):
+            raise UsageError(f"Expected {name} of shape {shape} in the state. Received: shape {tuple(value.shape)}")

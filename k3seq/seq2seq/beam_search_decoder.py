@@ -1,0 +1,154 @@
+"""`tfa.seq2seq.beam_search_decoder` on three backends: a decoder that keeps the best `beam_width` sequences of every row."""
+
+import keras
+from keras import ops, tree
+
+from k3seq.decode.tree import gather_tree, gather_tree_from_array, tile_batch
+from k3seq.errors import UsageError
+from k3seq.seq2seq import beams, expect
+from k3seq.seq2seq.beam_search_mixin import BeamSearchDecoderMixin, FinalBeamSearchDecoderOutput, Search
+from k3seq.seq2seq.beam_search_step import (
+    BeamSearchDecoderOutput,
+    BeamSearchDecoderState,
+    attention_probs_from_attn_state,
+    first_beams,
+    get_attention_probs,
+    wide,
+)
+from k3seq.seq2seq.decoder import BaseDecoder
+
+__all__ = [
+    "BeamSearchDecoder",
+    "BeamSearchDecoderMixin",
+    "BeamSearchDecoderOutput",
+    "BeamSearchDecoderState",
+    "FinalBeamSearchDecoderOutput",
+    "attention_probs_from_attn_state",
+    "gather_tree",
+    "gather_tree_from_array",
+    "get_attention_probs",
+    "tile_batch",
+]
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class BeamSearchDecoder(BeamSearchDecoderMixin, BaseDecoder):
+    """Beam search with the results of `tfa.seq2seq.BeamSearchDecoder`.
+
+    Call it with (embedding, start_tokens, end_token, initial_state), see `initialize`; it returns
+    (FinalBeamSearchDecoderOutput, BeamSearchDecoderState, lengths (b, k) int32); of the number of steps t see `dynamic_decode`.
+    Everything of the encoder that the cell needs is repeated beforehand for every beam: `tile_batch(memory, beam_width)`,
+    likewise lengths and states.
+
+    Args:
+        cell, beam_width, output_layer, length_penalty_weight, coverage_penalty_weight, reorder_tensor_arrays,
+            output_all_scores: as in `BeamSearchDecoderMixin`.
+        embedding_fn: from ids (b, k) int32 to inputs of the cell (b, k, ...), or None: `initialize` gets an embedding.
+        **kwargs: of `BaseDecoder`: output_time_major, maximum_iterations, ...
+
+    Raises:
+        UsageError: `embedding_fn` cannot be called; and as in `BeamSearchDecoderMixin`.
+    """
+
+    def __init__(
+        self,
+        cell,
+        beam_width,
+        embedding_fn=None,
+        output_layer=None,
+        length_penalty_weight=0.0,
+        coverage_penalty_weight=0.0,
+        reorder_tensor_arrays=True,
+        output_all_scores=False,
+        **kwargs,
+    ):
+        super().__init__(
+            cell,
+            beam_width,
+            output_layer=output_layer,
+            length_penalty_weight=length_penalty_weight,
+            coverage_penalty_weight=coverage_penalty_weight,
+            reorder_tensor_arrays=reorder_tensor_arrays,
+            output_all_scores=output_all_scores,
+            **kwargs,
+        )
+        if embedding_fn is not None and not callable(embedding_fn):
+            raise UsageError(f"Expected embedding_fn to be a callable. Received: {embedding_fn!r}")
+        self.embedding_fn = embedding_fn
+
+    def build(self, embedding_shape=None):
+        if embedding_shape is not None:
+            self._build_layers(embedding_shape[-1])
+
+    def initialize(self, embedding, start_tokens, end_token, initial_state):
+        """Begins a search.
+
+        Args:
+            embedding: (v, e), or None where there is an `embedding_fn`. start_tokens: (b,) int. end_token: int.
+            initial_state: the cell's, every tensor with b * k rows.
+
+        Returns:
+            (finished (b, k) bool, inputs (b, k, e), BeamSearchDecoderState).
+
+        Raises:
+            UsageError: both or none of `embedding` and `embedding_fn`, a token outside the vocabulary, tokens of another rank,
+                a state of another structure than the cell has, or with other than b * k rows.
+        """
+        embed, vocabulary = self._embedding(embedding)
+        start_tokens = ops.convert_to_tensor(start_tokens, "int32")
+        expect.rank("start_tokens", start_tokens, 1, "a vector, a token per row")
+        expect.ids("start_tokens", start_tokens, vocabulary)
+        expect.rank("end_token", ops.convert_to_tensor(end_token, "int32"), 0, "a scalar")
+        expect.ids("end_token", end_token, None)
+        width = self.beam_width
+        cell_state = tree.map_structure(ops.convert_to_tensor, initial_state)
+        beams.check_state(cell_state, self.cell.state_size, start_tokens.shape[0], width)
+        cell_state = beams.split(cell_state, width)
+        batch = ops.shape(start_tokens)[0]
+        dtype = wide(next(leaf.dtype for leaf in tree.flatten(cell_state) if _is_float(leaf)))
+        log_probs, finished, lengths = first_beams(batch, width, dtype)
+        attention = get_attention_probs(cell_state, self.coverage_penalty_weight)
+        accumulated = () if attention is None else ops.cast(attention, dtype)
+        self._search = Search(batch, dtype, end_token, embed)
+        inputs = embed(ops.tile(start_tokens[:, None], (1, width)))
+        self._build_layers(inputs.shape[-1])
+        return finished, inputs, BeamSearchDecoderState(cell_state, log_probs, finished, lengths, accumulated)
+
+    def _embedding(self, embedding):
+        """(from ids to inputs, rows of the embedding or None)."""
+        if (embedding is None) == (self.embedding_fn is None):
+            given = "neither" if embedding is None else "both"
+            raise UsageError(f"Expected either an embedding or an embedding_fn. Received: {given}")
+        if embedding is None:
+            return self.embedding_fn, None
+        table = ops.convert_to_tensor(embedding)
+        expect.rank("embedding", table, 2, "a matrix, a row per token")
+        return lambda ids: ops.take(table, ids, axis=0), table.shape[0]
+
+    def call(self, embedding, start_tokens, end_token, initial_state, training=None, **kwargs):
+        tokens = {"start_tokens": start_tokens, "end_token": end_token}
+        return super().call(embedding, initial_state=initial_state, training=training, **tokens, **kwargs)
+
+    def get_config(self):
+        layers = {name: getattr(self, name) for name in ("cell", "output_layer", "embedding_fn")}
+        names = (
+            "beam_width",
+            "length_penalty_weight",
+            "coverage_penalty_weight",
+            "reorder_tensor_arrays",
+            "output_all_scores",
+        )
+        return {
+            **super().get_config(),
+            **{name: keras.saving.serialize_keras_object(layer) for name, layer in layers.items()},
+            **{name: getattr(self, name) for name in names},
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        layers = ("cell", "output_layer", "embedding_fn")
+        return cls(**{**config, **{name: keras.saving.deserialize_keras_object(config[name]) for name in layers}})
+
+
+def _is_float(leaf):
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(leaf.dtype))

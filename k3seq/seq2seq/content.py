@@ -1,0 +1,194 @@
+"""Multiplicative (Luong) and additive (Bahdanau) attention, under softmax or hardmax."""
+
+import math
+
+import keras
+from keras import initializers, ops
+
+from k3seq.errors import UsageError
+from k3seq.layers.alignments import hardmax, softmax
+from k3seq.layers.projection import Projection
+from k3seq.layers.scores import additive_score, luong_score
+from k3seq.seq2seq.mechanisms import AttentionMechanism
+
+PROBABILITIES = {"softmax": softmax, "hardmax": hardmax}
+
+
+def named_probability(probability_fn):
+    """A function of (scores, state) from a name or from a function of the scores.
+
+    Raises:
+        UsageError: another name, or something that cannot be called.
+    """
+    function = PROBABILITIES.get(probability_fn) if isinstance(probability_fn, str) else probability_fn
+    if not callable(function):
+        raise UsageError(
+            f"Expected probability_fn of {', '.join(PROBABILITIES)}, or a function of the scores. "
+            f"Received: probability_fn={probability_fn!r}"
+        )
+    return lambda scores, state: function(scores)
+
+
+def probability_config(probability_fn):
+    """A name as it is, a registered function as Keras serialises it."""
+    return probability_fn if isinstance(probability_fn, str) else keras.saving.serialize_keras_object(probability_fn)
+
+
+def probability_from_config(config):
+    """The other way round."""
+    return config if isinstance(config, str) else keras.saving.deserialize_keras_object(config)
+
+
+class LuongScore:
+    """The weights and the score of multiplicative attention: `attention_g` where `scale` is asked for."""
+
+    def build_score(self, depth):
+        self.attention_g = None
+        if self.scale:
+            self.attention_g_initializer = initializers.Ones()
+            self.attention_g = self.add_weight(name="attention_g", shape=(), initializer=self.attention_g_initializer)
+        super().build_score(depth)
+
+    def score(self, query):
+        """Scores (b, s) of a query (b, units)."""
+        scores = luong_score(ops.expand_dims(query, 1), self.keys)[:, 0]
+        return scores if self.attention_g is None else ops.cast(self.attention_g, scores.dtype) * scores
+
+
+class BahdanauScore:
+    """The weights and the score of additive attention: `attention_v`, and `attention_g`, `attention_b` with `normalize`."""
+
+    def build_score(self, depth):
+        self.attention_v = self.add_weight(name="attention_v", shape=(depth,), initializer=self.attention_v_initializer)
+        self.attention_g = self.attention_b = None
+        if self.normalize:
+            self.attention_g_initializer = initializers.Constant(math.sqrt(1.0 / depth))
+            self.attention_b_initializer = initializers.Zeros()
+            self.attention_g = self.add_weight(name="attention_g", shape=(), initializer=self.attention_g_initializer)
+            self.attention_b = self.add_weight(name="attention_b", shape=(depth,), initializer=self.attention_b_initializer)
+        super().build_score(depth)
+
+    def score(self, query):
+        """Scores (b, s) of a query (b, d)."""
+        query = self.query_layer(query)
+        weights = [w if w is None else ops.cast(w, query.dtype) for w in (self.attention_v, self.attention_g, self.attention_b)]
+        return additive_score(ops.expand_dims(query, 1), self.keys, *weights)[:, 0]
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class LuongAttention(LuongScore, AttentionMechanism):
+    """Multiplicative attention (Luong et al. 2015, https://arxiv.org/abs/1508.04025).
+
+    Args:
+        units: depth of the keys, which must be that of the queries.
+        memory: (b, s, m), or None: `setup_memory` follows. memory_sequence_length: (b,) int or None.
+        scale: multiply the scores by a learnt scalar.
+        probability_fn: "softmax", "hardmax", or a function of the scores (b, s).
+        score_mask_value: as in `AttentionMechanism`.
+
+    Raises:
+        UsageError: an unknown `probability_fn`, or as in `setup_memory`.
+    """
+
+    def __init__(
+        self,
+        units,
+        memory=None,
+        memory_sequence_length=None,
+        scale=False,
+        probability_fn="softmax",
+        dtype=None,
+        name="LuongAttention",
+        score_mask_value=None,
+        **kwargs,
+    ):
+        super().__init__(
+            None,
+            named_probability(probability_fn),
+            memory_layer=Projection(units, name="memory_layer", dtype=dtype),
+            score_mask_value=score_mask_value,
+            dtype=dtype,
+            name=name,
+            **kwargs,
+        )
+        self.units, self.scale, self.probability_fn_name = units, scale, probability_fn
+        if memory is not None:
+            self.setup_memory(memory, memory_sequence_length)
+
+    def calculate_attention(self, query, state):
+        alignments = self.align(self.score(query), state)
+        return alignments, alignments
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "scale": self.scale,
+            "probability_fn": probability_config(self.probability_fn_name),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "probability_fn": probability_from_config(config["probability_fn"])})
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class BahdanauAttention(BahdanauScore, AttentionMechanism):
+    """Additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473).
+
+    Args:
+        units: depth of keys and projected queries.
+        memory: (b, s, m), or None: `setup_memory` follows. memory_sequence_length: (b,) int or None.
+        normalize: weight normalisation of the score's vector (Salimans & Kingma 2016, https://arxiv.org/abs/1602.07868).
+        probability_fn: "softmax", "hardmax", or a function of the scores (b, s).
+        kernel_initializer: of the score's vector `attention_v`.
+        score_mask_value: as in `AttentionMechanism`.
+
+    Raises:
+        UsageError: an unknown `probability_fn`, or as in `setup_memory`.
+    """
+
+    def __init__(
+        self,
+        units,
+        memory=None,
+        memory_sequence_length=None,
+        normalize=False,
+        probability_fn="softmax",
+        kernel_initializer="glorot_uniform",
+        dtype=None,
+        name="BahdanauAttention",
+        score_mask_value=None,
+        **kwargs,
+    ):
+        super().__init__(
+            None,
+            named_probability(probability_fn),
+            query_layer=Projection(units, name="query_layer", dtype=dtype),
+            memory_layer=Projection(units, name="memory_layer", dtype=dtype),
+            score_mask_value=score_mask_value,
+            dtype=dtype,
+            name=name,
+            **kwargs,
+        )
+        self.units, self.normalize, self.probability_fn_name = units, normalize, probability_fn
+        self.attention_v_initializer = initializers.get(kernel_initializer)
+        if memory is not None:
+            self.setup_memory(memory, memory_sequence_length)
+
+    def calculate_attention(self, query, state):
+        alignments = self.align(self.score(query), state)
+        return alignments, alignments
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "normalize": self.normalize,
+            "probability_fn": probability_config(self.probability_fn_name),
+            "kernel_initializer": initializers.serialize(self.attention_v_initializer),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "probability_fn": probability_from_config(config["probability_fn"])})

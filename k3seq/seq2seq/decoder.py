@@ -1,0 +1,241 @@
+"""Decoders and the loop that runs them: `tfa.seq2seq.decoder` on three backends."""
+
+import abc
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from k3seq import backend
+from k3seq.errors import UsageError
+from k3seq.seq2seq import expect
+from k3seq.seq2seq.enclosing import outer_call
+from k3seq.seq2seq.recurrence import Recurrence
+
+
+class _Protocol:
+    """What `dynamic_decode` reads of a decoder besides `initialize` and `step`."""
+
+    @property
+    def batch_size(self):
+        """Rows of the batch: an int, or a scalar tensor; known after `initialize`."""
+        raise NotImplementedError
+
+    @property
+    def output_size(self):
+        """Structure of the outputs of a step, at each leaf the shape (a tuple, or an int) without the batch axis."""
+        raise NotImplementedError
+
+    @property
+    def output_dtype(self):
+        """Structure of the outputs of a step, at each leaf its dtype."""
+        raise NotImplementedError
+
+    @property
+    def longest(self):
+        """The most steps that the inputs of this call allow (an int, or a scalar tensor), or None: no limit."""
+        return None
+
+    @property
+    def reads(self):
+        """Time-major tensors whose row `time` the step at `time` will want, or None. `read` is then called before each step.
+
+        A loop hands such rows over at far less cost than a step pays that picks them out of the whole, above all in
+        training: the gradient of the whole is then made of rows, too.
+        """
+        return None
+
+    def read(self, now):
+        """Takes the row of `reads` for the step that follows."""
+        return None
+
+    def begin(self, inputs, state, training, impute_finished):
+        """Called between `initialize` and the first step: what must not be done inside of a compiled loop."""
+        return None
+
+    def close(self):
+        """Called at the end, also after an error: lets go of the tensors of the call."""
+        return None
+
+    def finalize(self, outputs, final_state, sequence_lengths):
+        """Called after the last step with time-major outputs. Returns (outputs, final_state).
+
+        Not defined here: `dynamic_decode` then leaves both as they are.
+        """
+        raise NotImplementedError
+
+    @property
+    def tracks_own_finished(self):
+        """Whether `finished` of a step is final; otherwise a row that has once ended stays ended.
+
+        True for decoders that move rows between steps, as beam search does.
+        """
+        return False
+
+
+class Decoder(_Protocol, abc.ABC):
+    """A decoder that is no Keras layer and knows its inputs from its constructor."""
+
+    @abc.abstractmethod
+    def initialize(self, name=None):
+        """Returns (finished, initial inputs, initial state); `finished` is bool (b,)."""
+
+    @abc.abstractmethod
+    def step(self, time, inputs, state, training=None, name=None):
+        """Returns (outputs, next state, next inputs, finished); `time` is an int32 scalar."""
+
+
+class BaseDecoder(_Protocol, keras.layers.Layer):
+    """A decoder that is a Keras layer: a call runs `dynamic_decode` on it.
+
+    Called with `inputs` (structure of tensors, usually (b, t, d)), `initial_state` and the keyword arguments of its
+    `initialize`, it returns (outputs, final state, lengths) as `dynamic_decode` does. Inputs keep their dtype; the cell casts
+    them.
+
+    Args:
+        output_time_major, impute_finished, maximum_iterations, parallel_iterations, swap_memory: as in `dynamic_decode`.
+    """
+
+    def __init__(
+        self,
+        output_time_major=False,
+        impute_finished=False,
+        maximum_iterations=None,
+        parallel_iterations=32,
+        swap_memory=False,
+        **kwargs,
+    ):
+        super().__init__(**{"autocast": False, **kwargs})
+        self.output_time_major = output_time_major
+        self.impute_finished = impute_finished
+        self.maximum_iterations = maximum_iterations
+        self.parallel_iterations = parallel_iterations
+        self.swap_memory = swap_memory
+        self.supports_masking = True
+
+    def call(self, inputs, initial_state=None, training=None, **kwargs):
+        return dynamic_decode(
+            self,
+            output_time_major=self.output_time_major,
+            impute_finished=self.impute_finished,
+            maximum_iterations=self.maximum_iterations,
+            parallel_iterations=self.parallel_iterations,
+            swap_memory=self.swap_memory,
+            training=training,
+            decoder_init_input=inputs,
+            decoder_init_kwargs={**kwargs, "initial_state": initial_state},
+        )
+
+    def initialize(self, inputs, initial_state=None, **kwargs):
+        """Called once before the first step.
+
+        Args:
+            inputs, initial_state: as in the call. **kwargs: what else the call was given.
+
+        Returns:
+            (finished, initial inputs, initial state): bool (b,), and the structures that `step` takes.
+        """
+        raise NotImplementedError
+
+    def step(self, time, inputs, state, training=None):
+        """One step.
+
+        Args:
+            time: int32 scalar. inputs, state: as the step before (or `initialize`) gave them. training: bool or None.
+
+        Returns:
+            (outputs, next state, next inputs, finished): outputs shaped as `output_size` says; state and inputs with the
+            structure, shapes and dtypes that they had; finished bool (b,).
+        """
+        raise NotImplementedError
+
+    def compute_mask(self, inputs, previous_mask):
+        return None
+
+    def get_config(self):
+        names = ("output_time_major", "impute_finished", "maximum_iterations", "parallel_iterations", "swap_memory")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@expect.as_said
+def dynamic_decode(
+    decoder,
+    output_time_major=False,
+    impute_finished=False,
+    maximum_iterations=None,
+    parallel_iterations=32,
+    swap_memory=False,
+    training=None,
+    scope=None,
+    enable_tflite_convertible=False,
+    **kwargs,
+):
+    """Runs a decoder: `initialize` once, then `step` until every row has ended.
+
+    It ends early on every backend and can be differentiated on every backend. How many steps the outputs have:
+
+    - called eagerly and on its own: as many as were taken, max(lengths) for a `BasicDecoder`, as in TFA;
+    - inside a compiled function, or inside another layer or a model: `maximum_iterations`, or the steps of the training
+      inputs, the smaller of the two. A step that no row takes leaves 0 in the outputs (also in sample ids).
+      Without either number JAX raises, and TensorFlow's graph and eager loops give what was taken.
+
+    Args:
+        decoder: a `Decoder` or a `BaseDecoder`.
+        output_time_major: outputs (t, b, ...) in place of (b, t, ...).
+        impute_finished: outputs of rows that have ended are 0 and their state stays as it was; otherwise they compute on.
+        maximum_iterations: most steps: an int, or a scalar tensor (not under a trace on JAX); None: until all rows end.
+        parallel_iterations, swap_memory, scope: taken for TFA's sake, without effect.
+        training: handed to `decoder.step`.
+        enable_tflite_convertible: asks for `maximum_iterations`, as in TFA; without effect on the result.
+        **kwargs: `decoder_init_input` and `decoder_init_kwargs`, for a `BaseDecoder`'s `initialize`.
+
+    Returns:
+        (outputs, final state, lengths): the structures that the decoder gives, and int32 (b,), the steps until each row
+        ended; where a decoder tracks that itself, as beam search does, the `lengths` of its final state.
+
+    Raises:
+        WrongType: (TypeError) `decoder` is not a decoder, or an argument is not known.
+        UsageError: (ValueError) `maximum_iterations` is not a scalar or is missing where it is needed; a step gives other
+            structures than it took.
+    """
+    expect.type_of("decoder", decoder, (Decoder, BaseDecoder), "a Decoder or a BaseDecoder")
+    first, arguments = kwargs.pop("decoder_init_input", None), kwargs.pop("decoder_init_kwargs", {})
+    if kwargs:
+        raise expect.WrongType(f"Expected the arguments of dynamic_decode. Received: {', '.join(sorted(kwargs))}")
+    limit = _limit(maximum_iterations)
+    if enable_tflite_convertible and limit is None:
+        raise UsageError("Expected maximum_iterations with enable_tflite_convertible=True. Received: maximum_iterations=None")
+    try:
+        initial = decoder.initialize() if isinstance(decoder, Decoder) else decoder.initialize(first, **arguments)
+        finished, inputs, state = tree.map_structure(ops.convert_to_tensor, tuple(initial))
+        decoder.begin(inputs, state, training, impute_finished)
+        loop = Recurrence(decoder, impute_finished, training, ops.cast(finished, "bool"), inputs, state)
+        # Inside another layer or a model outputs have one length, however the call runs.
+        outputs, state, lengths = loop.run(_shorter(limit, decoder.longest), outer_call(decoder) is not None)
+        if decoder.tracks_own_finished and hasattr(state, "lengths"):
+            lengths = state.lengths  # those of the beams, which have changed places
+        try:
+            outputs, state = decoder.finalize(outputs, state, lengths)
+        except NotImplementedError:
+            pass
+    finally:
+        decoder.close()
+    if not output_time_major:
+        outputs = tree.map_structure(lambda leaf: ops.swapaxes(leaf, 0, 1), outputs)
+    return outputs, state, lengths
+
+
+def _limit(maximum_iterations):
+    """`maximum_iterations` as an int, a traced scalar, or None."""
+    if maximum_iterations is None:
+        return None
+    if np.ndim(maximum_iterations) if isinstance(maximum_iterations, (int, list, tuple)) else len(maximum_iterations.shape):
+        raise UsageError(f"Expected maximum_iterations to be a scalar. Received: {maximum_iterations}")
+    known = backend.known(maximum_iterations)
+    return maximum_iterations if known is None else max(int(known), 0)
+
+
+def _shorter(limit, longest):
+    if limit is None or longest is None:
+        return longest if limit is None else limit
+    return min(limit, longest) if isinstance(limit, int) and isinstance(longest, int) else ops.minimum(limit, longest)

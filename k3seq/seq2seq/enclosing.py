@@ -1,0 +1,14 @@
+"""Whose call is running. Keras has no public names for it, so that what is read of it is read here alone."""
+
+from keras.src.backend.common import global_state
+
+
+def outer_call(owner):
+    """The running call of an outermost layer or model other than `owner`, or None. It lives as long as that call."""
+    call = global_state.get_global_attribute("current_call_ctx")
+    return call if call is not None and call.entry_layer is not owner else None
+
+
+def stateless_scope():
+    """The `keras.StatelessScope` that is open, or None."""
+    return global_state.get_global_attribute("stateless_scope")

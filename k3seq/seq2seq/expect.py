@@ -1,0 +1,65 @@
+"""Checks of arguments, made on the host: one error, the same on every backend.
+
+A value that a trace does not know yet passes; the loop then clamps what it reads.
+"""
+
+import functools
+
+import numpy as np
+
+from k3seq import backend
+from k3seq.errors import UsageError
+
+
+class WrongType(UsageError, TypeError):
+    """An argument of another type than the one that is meant: a TypeError as in TFA, and a UsageError."""
+
+
+def as_said(function):
+    """Lets a UsageError of `function` pass through the calls of Keras layers as it is, in one line.
+
+    Keras would wrap it in the arguments of the layer that is called, in another way on each backend.
+    """
+
+    @functools.wraps(function)
+    def said(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except UsageError as error:
+            error._keras_call_info_injected = True  # the mark by which Keras tells what it has wrapped
+            raise
+
+    return said
+
+
+def type_of(name, value, kinds, what):
+    """Raises WrongType unless `value` is an instance of `kinds`."""
+    if not isinstance(value, kinds):
+        raise WrongType(f"Expected {name} to be {what}. Received: {name}={value!r}")
+
+
+def rank(name, value, size, what):
+    """Raises UsageError unless the tensor has `size` axes."""
+    if len(value.shape) != size:
+        raise UsageError(f"Expected {name} to be {what}. Received: shape {tuple(value.shape)}")
+
+
+def ids(name, value, vocabulary):
+    """Raises UsageError where an id is known to lie outside 0..vocabulary-1; `vocabulary` None: only below 0."""
+    known = backend.known(value)
+    if known is None or not np.size(known):
+        return
+    wrong = known[(known < 0) | (known >= (vocabulary if vocabulary is not None else np.inf))]
+    if wrong.size:
+        size = "" if vocabulary is None else f" in a vocabulary of {vocabulary}"
+        raise UsageError(f"Expected {name}{size or ' of at least 0'}. Received: {name}={wrong.flat[0]}")
+
+
+def lengths(name, value, steps):
+    """Raises UsageError where a length is known to lie outside 0..steps."""
+    known = backend.known(value)
+    if known is None or not isinstance(steps, int) or not np.size(known):
+        return
+    wrong = known[(known < 0) | (known > steps)]
+    if wrong.size:
+        raise UsageError(f"Expected {name} of 0 to {steps}, the steps of the inputs. Received: {wrong.flat[0]}")

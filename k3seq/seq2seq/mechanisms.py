@@ -1,0 +1,242 @@
+"""Attention mechanisms: a score of a query against a memory, and what makes alignments of it.
+
+The arguments, weights and results are those of `tfa.seq2seq` (TensorFlow Addons 0.23). A memory is state: `prepare_memory` is
+pure, an `AttentionWrapper` carries its result from step to step, and `setup_memory` is TFA's way to hand it over.
+"""
+
+import keras
+from keras import ops
+
+from k3seq.errors import UsageError
+from k3seq.layers.alignments import mask_scores
+from k3seq.seq2seq.expect import as_said
+from k3seq.seq2seq.memory import AttentionMemory, MemorySlot, check_memory, memory_mask_of
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class AttentionMechanism(keras.layers.Layer):
+    """What every mechanism is; a subclass defines `calculate_attention(query, state)`.
+
+    Call it with [query (b, units), state (b, s)] once the memory is set up: returns (alignments (b, s), next state). Call it
+    with a memory and `setup_memory=True` to set that up: returns the values (b, s, m).
+
+    Args:
+        memory: (b, s, m), what to attend to; None: it comes later.
+        probability_fn: alignments of (masked scores (b, s), state).
+        query_layer, memory_layer: Keras layers for query and memory; None: taken as they are.
+        memory_sequence_length: (b,) int, real steps of the rows of memory; None: all.
+        score_mask_value: what masked scores are set to; None: the lowest finite number.
+
+    Raises:
+        UsageError: `probability_fn` cannot be called, a layer is none, or as in `setup_memory`.
+    """
+
+    def __init__(
+        self,
+        memory,
+        probability_fn,
+        query_layer=None,
+        memory_layer=None,
+        memory_sequence_length=None,
+        score_mask_value=None,
+        **kwargs,
+    ):
+        for name, layer in (("query_layer", query_layer), ("memory_layer", memory_layer)):
+            if layer is not None and not isinstance(layer, keras.layers.Layer):
+                raise UsageError(f"Expected {name} to be a Keras layer. Received: {type(layer).__name__}")
+        if not callable(probability_fn):
+            raise UsageError(f"Expected probability_fn to be callable. Received: {type(probability_fn).__name__}")
+        super().__init__(**kwargs)
+        self.probability_fn = probability_fn
+        self.query_layer, self.memory_layer = query_layer, memory_layer
+        self.score_mask_value = score_mask_value
+        self.memory_depth = self.query_depth = None
+        self._slot = MemorySlot()
+        if memory is not None:
+            self.setup_memory(memory, memory_sequence_length)
+
+    def build(self, memory_shape, query_shape=None):
+        """Makes the weights for a memory (b, s, m), and for a query (b, d) where its shape is given.
+
+        May be called again once the query is known.
+        """
+        if self.memory_depth is None:
+            self.memory_depth = memory_shape[-1]
+            if self.memory_layer is not None and not self.memory_layer.built:
+                self.memory_layer.build(memory_shape)
+            self.build_score(self.key_depth)
+        if query_shape is not None:
+            self.query_depth = query_shape[-1]
+            if self.query_layer is not None and not self.query_layer.built:
+                self.query_layer.build(query_shape)
+            elif self.query_layer is None and self.query_depth != self.key_depth:
+                raise UsageError(
+                    f"Expected queries of depth {self.key_depth}, that of the keys. Received: depth {self.query_depth}"
+                )
+
+    def build_score(self, depth):
+        """Makes the weights of the score, for keys of this depth."""
+
+    @property
+    def key_depth(self):
+        """d of the keys, or None where it is that of a memory which is not set up yet."""
+        if self.memory_layer is None:
+            return self.memory_depth
+        return self.memory_layer.compute_output_shape((None, None, self.memory_depth))[-1]
+
+    def __call__(
+        self,
+        inputs,
+        memory_sequence_length=None,
+        memory_mask=None,
+        mask=None,
+        setup_memory=False,
+        prepare=None,
+        training=None,  # of no effect; a functional model hands it to every layer
+    ):
+        if prepare:  # a functional model repeats what `prepare_memory` did
+            return super().__call__(inputs, prepare=prepare)
+        if setup_memory:
+            memory, *lengths = inputs if isinstance(inputs, list | tuple) else [inputs]
+            if lengths and memory_sequence_length is None:
+                (memory_sequence_length,) = lengths
+            self.setup_memory(memory, memory_sequence_length, mask if memory_mask is None else memory_mask)
+            return self.values
+        query, state = inputs[:2]
+        self._current()
+        if self.query_depth is None:
+            self.build((None, None, self.memory_depth), query.shape)
+        return super().__call__([query, state])
+
+    @as_said
+    def call(self, inputs, prepare=None):
+        if prepare:
+            memory, *rest = inputs
+            mask = memory_mask_of(memory, **({prepare: rest[0]} if rest else {}))
+            values = memory * ops.cast(ops.expand_dims(mask, -1), memory.dtype)
+            return AttentionMemory(values if self.memory_layer is None else self.memory_layer(values), values, mask)
+        return self.calculate_attention(*inputs)
+
+    @as_said
+    def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
+        """Makes a memory ready for queries; nothing of it stays here.
+
+        Args:
+            memory: (b, s, m). memory_sequence_length: (b,) int, each in 1..s. memory_mask: (b, s) bool, True = keep.
+
+        Returns:
+            `AttentionMemory`, with values that are zero where masked.
+
+        Raises:
+            UsageError: lengths and a mask, shapes that do not fit, a length outside 1..s where it has a value.
+        """
+        given = {"memory": memory, "memory_sequence_length": memory_sequence_length, "memory_mask": memory_mask}
+        given = {name: _tensor(value) for name, value in given.items() if value is not None}
+        check_memory(**given)
+        memory = given["memory"]
+        if not self.built:
+            self.build(memory.shape)
+        if memory.shape[-1] != self.memory_depth:
+            raise UsageError(f"Expected memory of depth {self.memory_depth}. Received: depth {memory.shape[-1]}")
+        # One operation, told the name of its last argument, so that it can stand in a functional model that is saved.
+        return super().__call__(list(given.values()), prepare=list(given)[-1])
+
+    def setup_memory(self, memory, memory_sequence_length=None, memory_mask=None):
+        """Hands over the memory that `AttentionWrapper.get_initial_state` takes next, in the place of an earlier one.
+
+        Arguments and errors are those of `prepare_memory`. Inside the call of a model the memory lasts as long as that call.
+        """
+        self._slot.put(self.prepare_memory(memory, memory_sequence_length, memory_mask), self)
+
+    @as_said
+    def take_memory(self):
+        """The memory that was set up, as a state takes it over.
+
+        Raises:
+            UsageError: there is none.
+        """
+        self._current()
+        return self._slot.take(self)
+
+    def using_memory(self, memory):
+        """A context in which `memory`, an `AttentionMemory`, is the one that is attended to."""
+        return self._slot.using(memory)
+
+    @property
+    def memory_initialized(self):
+        """Whether a memory is set up here and now."""
+        return self._slot.find(self) is not None
+
+    @property
+    def keys(self):
+        """Projected memory (b, s, d), or None before its setup."""
+        memory = self._slot.find(self)
+        return None if memory is None else memory.keys
+
+    @property
+    def values(self):
+        """Memory, zero where masked (b, s, m), or None before its setup."""
+        memory = self._slot.find(self)
+        return None if memory is None else memory.values
+
+    @property
+    def batch_size(self):
+        """b of the memory."""
+        return ops.shape(self._current().values)[0]
+
+    @property
+    def alignments_size(self):
+        """s of the memory, or None before its setup."""
+        return ops.shape(self.keys)[1] if self.memory_initialized else None
+
+    @property
+    def state_size(self):
+        """Size of the state: that of the alignments."""
+        return self.alignments_size
+
+    def initial_alignments(self, batch_size, dtype=None):
+        """Alignments before the first step: zeros (batch_size, s)."""
+        return ops.zeros((batch_size, self.alignments_size), dtype or self.compute_dtype)
+
+    def initial_state(self, batch_size, dtype=None):
+        """State before the first step: the initial alignments."""
+        return self.initial_alignments(batch_size, dtype)
+
+    def calculate_attention(self, query, state):
+        """Alignments of a query.
+
+        Args:
+            query: (b, d). state: (b, s), as this method or `initial_state` gave it.
+
+        Returns:
+            (alignments, next state): (b, s) each.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define calculate_attention")
+
+    def align(self, scores, state):
+        """`probability_fn` of the scores (b, s), with those of masked entries set to the mask value."""
+        return self.probability_fn(mask_scores(scores, ops.cast(self._current().mask, "bool"), self.score_mask_value), state)
+
+    def _current(self):
+        memory = self._slot.find(self)
+        if memory is None:
+            raise UsageError(f"Expected a memory of {self.name}, by setup_memory or in the state. Received: none")
+        return memory
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
+
+    def get_config(self):
+        return {**super().get_config(), "memory": None, "score_mask_value": self.score_mask_value}
+
+    def get_build_config(self):
+        return {"memory_depth": self.memory_depth, "query_depth": self.query_depth}
+
+    def build_from_config(self, config):
+        if config["memory_depth"] is not None:
+            query = config["query_depth"]
+            self.build((None, None, config["memory_depth"]), None if query is None else (None, query))
+
+
+def _tensor(value):
+    return value if isinstance(value, keras.KerasTensor) else ops.convert_to_tensor(value)

@@ -1,0 +1,116 @@
+"""The memory that attention looks at: what it consists of, and where it waits between its setup and the first step."""
+
+import contextlib
+import weakref
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from k3seq import backend
+from k3seq.data.checks import check_lengths
+from k3seq.errors import UsageError
+from k3seq.layers.masks import length_mask
+from k3seq.seq2seq.enclosing import outer_call, stateless_scope
+
+
+class AttentionMemory(NamedTuple):
+    """A memory made ready for queries. It is the same at every step and for every beam of a row.
+
+    keys: (b, s, d), projected. values: (b, s, m), zero where masked. mask: (b, s) bool, True = keep.
+    """
+
+    keys: Any
+    values: Any
+    mask: Any
+
+
+def check_memory(memory, memory_sequence_length=None, memory_mask=None):
+    """Checks a memory and what tells its padding, on the host where they have values.
+
+    Args:
+        memory: (b, s, m). memory_sequence_length: (b,) int or None. memory_mask: (b, s) bool or None.
+
+    Raises:
+        UsageError: both are given, the memory has not three axes or no step, a shape does not fit, a length is not in 1..s.
+    """
+    if len(memory.shape) != 3:
+        raise UsageError(f"Expected memory of shape (batch, steps, depth). Received: shape {tuple(memory.shape)}")
+    steps = memory.shape[1]
+    if steps == 0:
+        raise UsageError("Expected memory of at least one step. Received: 0 steps")
+    if memory_sequence_length is not None and memory_mask is not None:
+        raise UsageError("Expected memory_sequence_length or memory_mask. Received: both")
+    if memory_mask is not None:
+        _expect_shape("memory_mask", memory_mask.shape, memory.shape[:2])
+    if memory_sequence_length is not None:
+        _expect_shape("memory_sequence_length", memory_sequence_length.shape, memory.shape[:1])
+        values = backend.known(memory_sequence_length)
+        if values is not None and isinstance(steps, int):
+            check_lengths(values, steps, "memory_sequence_length")
+
+
+def memory_mask_of(memory, memory_sequence_length=None, memory_mask=None):
+    """The mask (b, s) bool, True = keep, that lengths or a mask stand for; all True where neither is given."""
+    if memory_mask is not None:
+        return ops.cast(memory_mask, "bool")
+    if memory_sequence_length is None:
+        return ops.ones_like(memory[:, :, 0], dtype="bool")
+    return length_mask(memory_sequence_length, ops.shape(memory)[1])
+
+
+def fits(shape, expected):
+    """Whether a shape is an expected one, as far as both are known."""
+    return len(shape) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True))
+
+
+def _expect_shape(name, found, expected):
+    if not fits(found, expected):
+        raise UsageError(f"Expected {name} of shape {tuple(expected)}, as memory has. Received: shape {tuple(found)}")
+
+
+class MemorySlot:
+    """Where a mechanism's memory waits between its setup and the state that takes it.
+
+    A memory set up inside the call of a Keras layer or model, or under a stateless scope, is gone when that call ends, so
+    that a trace leaves nothing behind. One set up outside of any is kept until the next; where it has no values (a function
+    traced by hand), only until `take`.
+    """
+
+    def __init__(self):
+        self._by_scope = weakref.WeakKeyDictionary()
+        self._kept, self._once = None, False
+        self._active = []
+
+    def put(self, memory, owner):
+        """Stores a memory; `owner` is the layer whose own call does not count as an enclosing one."""
+        for scope in _scopes(owner):
+            self._by_scope[scope] = memory
+            return
+        self._kept, self._once = memory, backend.known(memory.mask) is None
+
+    def find(self, owner):
+        """The memory in use here, or None."""
+        if self._active:
+            return self._active[-1]
+        return next((self._by_scope[scope] for scope in _scopes(owner) if scope in self._by_scope), self._kept)
+
+    def take(self, owner):
+        """As `find`; a memory without values is handed over and not kept."""
+        memory = self.find(owner)
+        if self._once and memory is self._kept:
+            self._kept, self._once = None, False
+        return memory
+
+    @contextlib.contextmanager
+    def using(self, memory):
+        """Within the block, `find` gives this memory."""
+        self._active.append(memory)
+        try:
+            yield
+        finally:
+            self._active.pop()
+
+
+def _scopes(owner):
+    """What a memory may live as long as, the innermost first: the running call of an outermost layer, a stateless scope."""
+    return [scope for scope in (outer_call(owner), stateless_scope()) if scope is not None]

@@ -1,0 +1,215 @@
+"""What every sampler has in common, and the one made of the user's own functions."""
+
+import abc
+import random
+
+import keras
+from keras import ops
+
+from k3seq.errors import UsageError
+from k3seq.random import fold, key
+from k3seq.seq2seq import expect
+
+
+class Sampler(abc.ABC):
+    """Chooses the next inputs of a `BasicDecoder`.
+
+    A hand-written loop is:
+
+        finished, inputs = sampler.initialize(...)
+        for time in range(steps):
+            outputs, state = cell(inputs, state)
+            ids = sampler.sample(time, outputs, state)
+            finished, inputs, state = sampler.next_inputs(time, outputs, state, ids)
+
+    `initialize` takes the tensors of one decoding; `dynamic_decode` lets go of them at its end. A sampler of your own needs the
+    six abstract names; what else stands here has a default.
+    """
+
+    step = None
+    _batch_size = None
+    _held = ()
+
+    @abc.abstractmethod
+    def initialize(self, inputs, **kwargs):
+        """Returns (finished, first inputs): bool (b,), and a structure of tensors with the batch first."""
+
+    @abc.abstractmethod
+    def sample(self, time, outputs, state):
+        """Returns sample ids, (b, *sample_ids_shape)."""
+
+    @abc.abstractmethod
+    def next_inputs(self, time, outputs, state, sample_ids):
+        """Returns (finished, next inputs, next state)."""
+
+    @property
+    @abc.abstractmethod
+    def batch_size(self):
+        """Rows of the batch, known after `initialize`."""
+
+    @property
+    @abc.abstractmethod
+    def sample_ids_shape(self):
+        """Shape of the sample ids of a row, a tuple."""
+
+    @property
+    @abc.abstractmethod
+    def sample_ids_dtype(self):
+        """Dtype of the sample ids."""
+
+    @property
+    def longest(self):
+        """The most steps that the inputs allow: an int, a scalar tensor, or None for no limit."""
+        return None
+
+    @property
+    def reads(self):
+        """Time-major tensors whose row `time` `next_inputs` will want at that time, or None; see `BaseDecoder.reads`."""
+        return None
+
+    def read(self, now):
+        """Takes the row of `reads` for the step that follows."""
+        return None
+
+    @property
+    def reads_only(self):
+        """Whether the next inputs depend on nothing that the decoder computes, so that outputs can be finished all at once."""
+        return False
+
+    @property
+    def layers(self):
+        """Layers that the sampler calls; a `BasicDecoder` has their weights among its own."""
+        return []
+
+    def depth(self, inputs_shape, auxiliary_inputs_shape=None):
+        """Size of the first inputs' last axis as far as shapes of the call tell it, or None."""
+        return inputs_shape[-1] if inputs_shape else None
+
+    def steps(self, inputs_shape):
+        """Steps of the inputs as far as their shape tells it, or None."""
+        return None
+
+    def advance(self, training):
+        """Counts a decoding in `step`, if this sampler has one."""
+        return None
+
+    def release(self):
+        """Lets go of the tensors of the call."""
+        for name in self._held:
+            self.__dict__.pop(name, None)
+
+    def get_config(self):
+        """Arguments of the constructor, for `.keras` files."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+
+class SizedByCall(Sampler):
+    """A sampler that learns the batch size in `initialize` and samples one int32 id for each row."""
+
+    _held = ("_batch_size",)
+
+    @property
+    def batch_size(self):
+        if self._batch_size is None:
+            raise UsageError("Expected initialize before batch_size. Received: no call yet")
+        return self._batch_size
+
+    @property
+    def sample_ids_shape(self):
+        return ()
+
+    @property
+    def sample_ids_dtype(self):
+        return "int32"
+
+
+def as_config(name, function):
+    """A function, layer or schedule in a form that a `.keras` file can hold.
+
+    Raises:
+        UsageError: for a function that loading could not find again.
+    """
+    if function is None or hasattr(function, "get_config"):
+        return keras.saving.serialize_keras_object(function)
+    if keras.saving.get_registered_object(keras.saving.get_registered_name(function)) is not function:
+        raise UsageError(
+            f"Expected {name} to be a layer or registered with keras.saving.register_keras_serializable, to be saved. "
+            f"Received: {function!r}"
+        )
+    return keras.saving.serialize_keras_object(function)
+
+
+def counter():
+    """A variable that counts decodings: int32, not trainable, 0 at first."""
+    return keras.Variable(0, dtype="int32", trainable=False, name="sampling_step")
+
+
+def seeded(seed):
+    """The seed, or for None one drawn on the host (`keras.utils.set_random_seed` makes it repeatable)."""
+    return random.randrange(2**31) if seed is None else seed
+
+
+def draw_key(seed, name, step):
+    """The key of one decoding, a tensor: `seed`, what it is for, and the decoding's number."""
+    return ops.convert_to_tensor(fold(key(seed, name), step))
+
+
+def embedder(embedding_fn, embedding, sampler):
+    """The function ids -> embedded ids: `embedding_fn`, or a look-up in `embedding (v, e)`."""
+    if embedding_fn is not None:
+        return embedding_fn
+    if embedding is None:
+        raise UsageError(f"Expected embedding, since {sampler} has no embedding_fn. Received: embedding=None")
+    embedding = ops.convert_to_tensor(embedding)
+    expect.rank("embedding", embedding, 2, "a matrix (v, e)")
+    return lambda ids: ops.take(embedding, ids, axis=0)
+
+
+def callable_or_none(name, function):
+    """Raises UsageError unless `function` can be called or is None."""
+    if function is not None and not callable(function):
+        raise UsageError(f"Expected {name} to be callable. Received: {name} of type {type(function).__name__}")
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class CustomSampler(SizedByCall):
+    """A sampler of the user's own functions.
+
+    Args:
+        initialize_fn: (inputs, **kwargs) -> (finished, next inputs). sample_fn: (time, outputs, state) -> sample ids.
+        next_inputs_fn: (time, outputs, state, sample_ids) -> (finished, next inputs, next state). All are called by name.
+        sample_ids_shape: shape of the ids of a row; a scalar by default. sample_ids_dtype: int32 by default.
+    """
+
+    def __init__(self, initialize_fn, sample_fn, next_inputs_fn, sample_ids_shape=None, sample_ids_dtype=None):
+        self._initialize_fn, self._sample_fn, self._next_inputs_fn = initialize_fn, sample_fn, next_inputs_fn
+        self._sample_ids_shape = tuple(sample_ids_shape or ())
+        self._sample_ids_dtype = keras.backend.standardize_dtype(sample_ids_dtype or "int32")
+
+    @property
+    def sample_ids_shape(self):
+        return self._sample_ids_shape
+
+    @property
+    def sample_ids_dtype(self):
+        return self._sample_ids_dtype
+
+    def initialize(self, inputs, **kwargs):
+        finished, next_inputs = self._initialize_fn(inputs, **kwargs)
+        self._batch_size = ops.shape(finished)[0]
+        return finished, next_inputs
+
+    def sample(self, time, outputs, state):
+        return self._sample_fn(time=time, outputs=outputs, state=state)
+
+    def next_inputs(self, time, outputs, state, sample_ids):
+        return self._next_inputs_fn(time=time, outputs=outputs, state=state, sample_ids=sample_ids)
+
+    def get_config(self):
+        names = ("initialize_fn", "sample_fn", "next_inputs_fn")
+        functions = {name: as_config(name, getattr(self, f"_{name}")) for name in names}
+        return {**functions, "sample_ids_shape": list(self._sample_ids_shape), "sample_ids_dtype": self._sample_ids_dtype}

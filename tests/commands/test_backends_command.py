@@ -1,0 +1,33 @@
+"""`k3seq backends` tells what a recurrent layer runs on."""
+
+import pytest
+
+from k3seq import launch
+from k3seq.commands import backends
+
+pytestmark = pytest.mark.once
+
+ABOUT = {"version": "1", "keras": "3", "devices": ["cpu"], "jit": False}
+
+
+def test_the_kernels_of_every_backend_are_shown(monkeypatch, capsys):
+    answers = {
+        "jax": {**ABOUT, "kernels": {"lstm_sequence": "none: a scan", "gru_sequence": "a gru kernel"}},
+        "torch": launch.Failure("missing", "not installed"),
+    }
+    monkeypatch.setattr(launch, "launch_all", lambda *_, **__: answers)
+    result = backends.run(["jax", "torch"])
+    shown = capsys.readouterr().out
+    lines = [line.split("│")[1:-1] for line in shown.splitlines() if "LSTM" in line or "GRU" in line]
+    assert [[cell.strip() for cell in line] for line in lines] == [
+        ["jax", "LSTM", "none: a scan"],
+        ["jax", "GRU", "a gru kernel"],
+    ]
+    assert result["backends"]["jax"]["kernels"] == answers["jax"]["kernels"]
+    assert "kernels" not in result["backends"]["torch"] and result["exit_code"] == 0
+
+
+def test_without_a_backend_there_is_no_table_of_kernels(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "launch_all", lambda *_, **__: {"torch": launch.Failure("missing", "not installed")})
+    backends.run(["torch"])
+    assert "kernel" not in capsys.readouterr().out

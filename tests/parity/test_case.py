@@ -1,0 +1,65 @@
+"""Cases: numbers drawn from the seed alone, a form that travels as JSON and arrays, names that are checked."""
+
+import numpy as np
+import pytest
+
+from k3seq import launch
+from k3seq.errors import UsageError
+from k3seq.parity.case import Case, Spec, from_payload, specs
+
+pytestmark = pytest.mark.once
+
+CASE = Case(
+    "two",
+    "package.module:factory",
+    {"units": 4},
+    {"x": Spec((3, 5)), "ids": [Spec((3,), "int32", 2, 5)]},
+    {"mask": Spec((40,), "bool"), "lengths": np.array([1, 2], "int32"), "deep": {"flag": True}},
+    ("mask",),
+)
+
+
+def test_a_case_arrives_as_it_was_sent(tmp_path):
+    launch.write(tmp_path / "case", CASE.to_payload())
+    arrived = from_payload(launch.read(tmp_path / "case"))
+    np.testing.assert_array_equal(arrived.call["lengths"], CASE.call["lengths"])
+    assert arrived.inputs == CASE.inputs and arrived.optional == ("mask",) and arrived.checks == CASE.checks
+    assert arrived.to_payload().keys() == CASE.to_payload().keys()
+
+
+def test_a_batch_follows_from_name_place_seed_and_number():
+    batch, again, other = CASE.batch(), CASE.batch(), CASE.batch(1)
+    np.testing.assert_array_equal(batch["inputs"]["x"], again["inputs"]["x"])
+    assert not np.array_equal(batch["inputs"]["x"], other["inputs"]["x"])
+    assert not np.array_equal(batch["inputs"]["x"], from_payload({**CASE.to_payload(), "seed": 1}).batch()["inputs"]["x"])
+    np.testing.assert_array_equal(batch["call"]["lengths"], other["call"]["lengths"])  # arrays stay
+    assert batch["call"]["deep"] == {"flag": True}
+
+
+def test_what_is_drawn_lies_in_its_range():
+    batch = CASE.batch()
+    assert batch["inputs"]["x"].dtype == "float32" and batch["inputs"]["x"].shape == (3, 5)
+    assert batch["inputs"]["ids"][0].dtype == "int32" and set(batch["inputs"]["ids"][0]) <= {2, 3, 4}
+    assert set(batch["call"]["mask"]) == {True, False}
+    uniform = Case("u", "m:f", inputs=Spec((200,), low=1.0, high=3.0)).batch()["inputs"]
+    assert 1.0 <= uniform.min() < 1.1 and 2.9 < uniform.max() < 3.0
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda: Case("c", "keras.layers.Dense"), "factory as package.module:name. Received: keras.layers.Dense"),
+        (lambda: Case("c", "m:f", checks=["forwards"]), "Received: forwards"),
+        (lambda: Case("c", "m:f", optional=["mask"]), "Received: mask"),
+        (lambda: Spec((3,), "int32"), "Expected high"),
+        (lambda: specs({"shape": [3], "hi": 4}), "Received: hi"),
+    ],
+)
+def test_a_wrong_case_is_refused(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        wrong()
+
+
+def test_inputs_are_told_in_json():
+    told = {"x": {"shape": [3, 5]}, "ids": [{"shape": [3], "dtype": "int32", "high": 20}], "shape": "not a list"}
+    assert specs(told) == {"x": Spec((3, 5)), "ids": [Spec((3,), "int32", high=20)], "shape": "not a list"}
