@@ -6,7 +6,7 @@ import keras
 from keras import ops, tree
 
 from k3seq.errors import UsageError
-from k3seq.seq2seq.expect import WrongType, as_said
+from k3seq.seq2seq.expect import WrongType
 from k3seq.seq2seq.memory import AttentionMemory, fits
 
 
@@ -45,7 +45,6 @@ class AttentionWrapperState(NamedTuple):
     attention_state: Any
     memory: Any = ()
 
-    @as_said
     def clone(self, **changes):
         """A state with other fields, in the structure and the dtypes of this one: `state.clone(cell_state=encoder_state)`.
 

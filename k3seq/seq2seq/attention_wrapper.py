@@ -12,7 +12,7 @@ from k3seq.layers.projection import Projection
 from k3seq.seq2seq.attention_functions import attend, feed, is_symbolic, without_shapes
 from k3seq.seq2seq.attention_state import AlignmentHistory, AttentionWrapperState, as_state, check_state
 from k3seq.seq2seq.content import BahdanauAttention, LuongAttention
-from k3seq.seq2seq.expect import WrongType, as_said
+from k3seq.seq2seq.expect import WrongType
 from k3seq.seq2seq.mechanisms import AttentionMechanism
 from k3seq.seq2seq.memory import AttentionMemory
 from k3seq.seq2seq.monotonic import BahdanauMonotonicAttention, LuongMonotonicAttention
@@ -177,7 +177,6 @@ class AttentionWrapper(keras.layers.Layer):
         joined = keras.layers.Lambda(lambda pair: self.cell_input_fn(*pair), dtype=self.dtype_policy)
         return joined.compute_output_shape([tuple(inputs_shape), (inputs_shape[0], self._attention_size())])
 
-    @as_said
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None, memory=None):
         """State before the first step; with a symbolic memory a symbolic one, whatever the batch size.
 
@@ -231,7 +230,6 @@ class AttentionWrapper(keras.layers.Layer):
             return run(inputs, begin=True)
         return super().__call__(inputs, state, **({} if training is None else {"training": training}))
 
-    @as_said
     def call(self, inputs, state=None, training=None, begin=False):
         if begin:
             memories = [AttentionMemory(*memory) for memory in inputs]  # a loaded model holds them as plain lists

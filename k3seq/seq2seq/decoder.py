@@ -157,7 +157,6 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-@expect.as_said
 def dynamic_decode(
     decoder,
     output_time_major=False,

@@ -3,8 +3,6 @@
 A value that a trace does not know yet passes; the loop then clamps what it reads.
 """
 
-import functools
-
 import numpy as np
 
 from k3seq import backend
@@ -13,23 +11,6 @@ from k3seq.errors import UsageError
 
 class WrongType(UsageError, TypeError):
     """An argument of another type than the one that is meant: a TypeError as in TFA, and a UsageError."""
-
-
-def as_said(function):
-    """Lets a UsageError of `function` pass through the calls of Keras layers as it is, in one line.
-
-    Keras would wrap it in the arguments of the layer that is called, in another way on each backend.
-    """
-
-    @functools.wraps(function)
-    def said(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except UsageError as error:
-            error._keras_call_info_injected = True  # the mark by which Keras tells what it has wrapped
-            raise
-
-    return said
 
 
 def type_of(name, value, kinds, what):

@@ -9,7 +9,6 @@ from keras import ops
 
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import mask_scores
-from k3seq.seq2seq.expect import as_said
 from k3seq.seq2seq.memory import AttentionMemory, MemorySlot, check_memory, memory_mask_of
 
 
@@ -108,7 +107,6 @@ class AttentionMechanism(keras.layers.Layer):
             self.build((None, None, self.memory_depth), query.shape)
         return super().__call__([query, state])
 
-    @as_said
     def call(self, inputs, prepare=None):
         if prepare:
             memory, *rest = inputs
@@ -117,7 +115,6 @@ class AttentionMechanism(keras.layers.Layer):
             return AttentionMemory(values if self.memory_layer is None else self.memory_layer(values), values, mask)
         return self.calculate_attention(*inputs)
 
-    @as_said
     def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
         """Makes a memory ready for queries; nothing of it stays here.
 
@@ -148,7 +145,6 @@ class AttentionMechanism(keras.layers.Layer):
         """
         self._slot.put(self.prepare_memory(memory, memory_sequence_length, memory_mask), self)
 
-    @as_said
     def take_memory(self):
         """The memory that was set up, as a state takes it over.
 
