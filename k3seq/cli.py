@@ -246,6 +246,42 @@ def parity(
     run.finish(command.run(targets or (), listed(backends), listed(checks), listed(dtypes), inputs, html))
 
 
+@app.command()
+def bench(
+    target: Annotated[
+        str | None, typer.Argument(metavar="[TARGET]", help="package.module:factory of a layer or model. Default: a suite.")
+    ] = None,
+    suite: Annotated[str | None, typer.Option(metavar="NAME", help="quick (default), train, decode, layers, ...")] = None,
+    inputs: Annotated[str | None, typer.Option(metavar="JSON", help='Such as {"shape": [64, 20], "dtype": "int32"}.')] = None,
+    labels: Annotated[str | None, typer.Option(metavar="JSON", help="The same, of what TARGET is trained on.")] = None,
+    loss: Annotated[str | None, typer.Option(metavar="NAME", help="A loss of Keras, or package.module:name.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows of each input of TARGET.")] = None,
+    kind: Annotated[str, typer.Option(help="What to do with TARGET: train, decode or layer.")] = "train",
+    backends: Annotated[str | None, typer.Option(metavar="A,B", help="Only these backends.")] = None,
+    jit: Annotated[
+        str, typer.Option(help="matrix (what backends_matrix.yml lists), first of it, jit, or 'no jit'.")
+    ] = "matrix",
+    only: Annotated[str | None, typer.Option(metavar="TEXT", help="Only rows whose name holds this text.")] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Length of a row's turn in a round.")] = 0.5,
+    steps: Annotated[int | None, typer.Option(help="Steps of a turn, in the place of its length.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for one request to a row's process.")] = 600.0,
+    parity: Annotated[bool, typer.Option("--parity", help="Compare outputs and gradients too, not losses alone.")] = False,
+    csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write the rows as CSV.")] = None,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page with plots.")] = None,
+    compare: Annotated[str | None, typer.Option(metavar="OLD.json", help="Tell what changed beyond the noise.")] = None,
+    json: JsonOption = None,
+):
+    """Measure how fast each backend is, beside what it competes with, in interleaved rounds."""
+    run = Run(None, json, binds=False)
+    from k3seq.commands import bench as command
+
+    options = {"inputs": inputs, "labels": labels, "loss": loss, "batch": batch, "kind": kind, "only": only, "parity": parity}
+    times = {"rounds": rounds, "seconds": seconds, "steps": steps, "timeout": timeout}
+    files = {"csv": csv, "html": html, "against": compare}
+    run.finish(command.run(target, suite, backends=listed(backends), jits=jit, **options, **times, **files))
+
+
 def listed(names: str | None) -> list[str]:
     """The names of an option such as `--backends A,B`."""
     return [name.strip() for name in (names or "").split(",") if name.strip()]

@@ -33,6 +33,9 @@ PARITY_HOST = (
     "weights",
 )
 
+# of bench all but what runs in a row's process
+BENCH_HOST = ("measure", "memory", "noise", "plots", "problems", "running", "stamps", "suites", "table", "work", "worker")
+
 # room (a module or package of k3seq) -> what it must not import at all, and what not while it is being imported itself
 NEVER = {
     "k3seq": FRAMEWORKS,
@@ -51,6 +54,7 @@ NEVER = {
     "k3seq.report": (*KERAS, *INNER, "k3seq.backend", "k3seq.train", "k3seq.decode", "k3seq.launch"),
     "k3seq.parity": INNER,
     "k3seq.bench": INNER,
+    **{f"k3seq.bench.{name}": (*KERAS, *INNER, "k3seq.backend", "k3seq.train", "k3seq.decode") for name in BENCH_HOST},
     **{f"k3seq.parity.{name}": (*KERAS, *INNER, "k3seq.backend", "k3seq.train", "k3seq.decode") for name in PARITY_HOST},
 }
 NOT_AT_THE_TOP = {
@@ -72,7 +76,6 @@ MAY_USE_BACKEND = (
     "k3seq.parity.slopes",
     "k3seq.parity.worker",
     "k3seq.bench.subjects",
-    "k3seq.bench.worker",
     "k3seq.divergences",
     "k3seq.models",
     "k3seq.train",

@@ -1,4 +1,4 @@
-"""`k3seq backends`: which backends are installed, their versions and devices."""
+"""`k3seq backends`: which backends are installed, their versions, devices and recurrent kernels."""
 
 from k3seq import launch, matrix
 
@@ -13,13 +13,13 @@ def describe(payload):
 
 
 def run(names=()):
-    """Asks every backend in a process of its own and prints a table.
+    """Asks every backend in a process of its own and prints a table, and one of the kernels that recurrent layers take.
 
     Args:
         names: the backends to show; none means all of the matrix.
     Returns:
-        `{"backends": {name: {"status", "version", "tested", "install", ...}}, "exit_code"}`; `status` is `installed`, `missing`
-        or `broken` (it is installed but does not start: then `message` and `stderr` say why, and the exit code is 1).
+        `{"backends": {name: {"status", "version", "tested", "install", "kernels", ...}}, "exit_code"}`; `status` is
+        `installed`, `missing` or `broken` (installed, but it does not start: `message` and `stderr` say why, exit code 1).
     Raises:
         UsageError: a name that is not in the matrix.
     """
@@ -48,6 +48,14 @@ def run(names=()):
         columns = (name, row["status"], row["version"], row["tested"], row.get("keras"), what, row.get("jit"))
         table.add_row(*("" if c is None else str(c).replace("[", r"\[") for c in columns))
     Console().print(table)
+    kernels = Table(title="What a recurrent layer runs on (layer.explain() says it of one layer)")
+    for column in ("backend", "layer", "kernel"):
+        kernels.add_column(column, overflow="fold")
+    for name, row in found.items():
+        for kernel, words in row.get("kernels", {}).items():
+            kernels.add_row(name, kernel.removesuffix("_sequence").upper(), words)
+    if kernels.row_count:
+        Console().print(kernels)
     return {"backends": found, "exit_code": int(any(row["status"] == "broken" for row in found.values()))}
 
 

@@ -5,7 +5,7 @@ from k3seq import binding
 binding.check()  # before anything imports keras
 
 
-from k3seq.train.losses import TokenCrossentropy, token_crossentropy
+from k3seq.train.losses import TokenCrossentropy, chunked_token_crossentropy, token_crossentropy
 from k3seq.train.optimizers import DenseGradients
 
-__all__ = ["DenseGradients", "TokenCrossentropy", "token_crossentropy"]
+__all__ = ["DenseGradients", "TokenCrossentropy", "chunked_token_crossentropy", "token_crossentropy"]

@@ -1,0 +1,163 @@
+"""Runs heats: a process for each row, warmed up one after another, then rounds that go over all rows. Imports no keras.
+
+A round takes every row once, every second round from the last to the first, so that what slows the machine down for a while
+hits all alike. One process computes at a time; the others wait in a read.
+"""
+
+import os
+import platform
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from k3seq import matrix as matrix_file
+from k3seq.bench.work import Report, Row
+from k3seq.launch import Failure, Worker
+
+WORKER = "k3seq.bench.worker"
+IMPORTS = 2  # processes that import their framework at a time, before anything is timed
+MOST = 200  # steps of a round
+# A compilation that comes from a cache on the disk is no compilation.
+ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+
+
+class Heat:
+    """Rows that are measured against each other.
+
+    Args:
+        rows: `Row`s. rounds: how many. seconds: of steps per row and round. steps: a number of steps in their place, or None.
+        timeout: seconds that the preparation or a round of one row may take. tell: called with (what, row) as it goes.
+        worker: makes what has `request` and `close`; `k3seq.launch.Worker`.
+    """
+
+    def __init__(self, rows, rounds, seconds, steps, timeout, tell, worker=Worker, backends=None):
+        self.rows, self.rounds, self.seconds, self.steps = rows, rounds, seconds, steps
+        self.timeout, self.tell, self.worker = timeout, tell, worker
+        self.matrix = backends
+        self.workers = {}
+
+    def run(self):
+        """Fills the rows in. Ctrl-C passes through; what was measured until then stands."""
+        try:
+            long = [row for row in self.rows if row.work.kind != "startup"]
+            for row in self.rows:
+                self.workers[id(row)] = self.worker(row.work.backend, ENVIRONMENT, self.matrix)
+            self._import(long)
+            for row in long:
+                if row.status == "waiting":
+                    self._prepare(row)
+            for number in range(self.rounds):
+                for row in self.rows[:: -1 if number % 2 else 1]:
+                    if row.status in ("waiting", "interrupted"):
+                        self._fresh(row) if row.work.kind == "startup" else self._round(row)
+            for row in self.rows:
+                if row.status == "interrupted":
+                    row.status = "measured"
+        finally:
+            for worker in self.workers.values():
+                worker.close()
+
+    def _request(self, row, function, payload):
+        return self.workers[id(row)].request(f"{WORKER}:{function}", payload, self.timeout)
+
+    def _import(self, rows):
+        def load(row):
+            self.tell("importing", row)
+            return self._request(row, "load", {"maker": row.work.target})
+
+        with ThreadPoolExecutor(IMPORTS) as pool:
+            for row, answer in zip(rows, pool.map(load, rows), strict=True):
+                if isinstance(answer, Failure):
+                    self._failed(row, answer)
+                elif "missing" in answer:
+                    self._failed(row, Failure("missing", f"Expected the package {answer['missing']}. Received: not installed"))
+                else:
+                    row.imported = answer["imported"]
+
+    def _prepare(self, row):
+        self.tell("first steps", row)
+        found = self._request(row, "prepare", {"maker": row.work.target, **row.work.payload()})
+        if isinstance(found, Failure):
+            return self._failed(row, found)
+        row.imported = row.imported or found["imported"]
+        for name in ("built", "first", "base", "first_peak", "losses", "about"):
+            setattr(row, name, found[name])
+        row.tokens = row.work.tokens if found["tokens"] is None else found["tokens"]
+        row.steps = self.steps or max(1, min(MOST, round(self.seconds / max(found["step"], 1e-6))))
+        return found
+
+    def _round(self, row):
+        self.tell("measuring", row)
+        found = self._request(row, "take", {"steps": row.steps})
+        if isinstance(found, Failure):
+            return self._failed(row, found)
+        row.peak = max(row.peak or 0, found["peak"])
+        row.cpu_rounds.append(statistics.median(found["cpu"]))
+        self._add(row, statistics.median(found["times"]))
+
+    def _fresh(self, row):
+        """A start: a process from nothing until its first step is done."""
+        self.tell("starting", row)
+        self.workers[id(row)].close()
+        began = time.perf_counter()
+        found = self._prepare(row)
+        if found:
+            row.steps, row.peak = 1, row.first_peak
+            # The warm steps after the first are not part of a start.
+            self._add(row, time.perf_counter() - began - found["warm"])
+
+    def _add(self, row, seconds):
+        row.rounds.append(seconds)
+        row.status = "interrupted"  # until the last round is done
+        self.tell("measured", row)
+
+    def _failed(self, row, failure):
+        row.status = "missing" if failure.kind == "missing" else "failed"
+        row.message, row.stderr = failure.message, failure.stderr
+        self.workers[id(row)].close()
+        self.tell(row.status, row)
+
+
+def run(name, heats, rounds=5, seconds=0.5, steps=None, timeout=600.0, tell=None, worker=Worker, backends=None):
+    """Measures heats one after another.
+
+    Args:
+        name: of the suite. heats: lists of `Work`. rounds: how often each row is measured, at least 1. seconds, steps, timeout,
+            worker: as in `Heat`. tell: called with (what, row, report) as it goes. backends: a `k3seq.matrix.Matrix`.
+
+    Returns:
+        A `Report`; after Ctrl-C one with `interrupted`, in which the rows hold what was measured until then.
+    """
+    backends = backends or matrix_file.load()
+    report = Report(name, [Row(work) for heat in heats for work in heat], rounds)
+    began, rows = time.monotonic(), iter(report.rows)
+    report.machine = {
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "load_before": os.getloadavg()[0],
+    }
+
+    def told(what, row):
+        if tell:
+            tell(what, row, report)
+
+    try:
+        for heat in heats:
+            own = [next(rows) for _ in heat]
+            Heat(own, rounds, seconds, steps, timeout, told, worker, backends).run()
+    except KeyboardInterrupt:
+        report.interrupted = True
+    report.machine["load_after"] = os.getloadavg()[0]
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def processor():
+    """The name of the processor, as far as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,83 @@
+"""Stock Keras: the models and layers as a user would write them with `keras.layers`."""
+
+import keras
+from keras import layers, ops
+
+
+def lstm_seq2seq(source_vocabulary, target_vocabulary, embedding, units, mask=False):
+    """Encoder and decoder of `keras.layers.LSTM`, the weights of `k3seq.models.lstm.LSTMSeq2Seq`, logits out.
+
+    Args:
+        source_vocabulary, target_vocabulary: numbers of ids. embedding, units: sizes.
+        mask: id 0 of the source is padding, and the encoder gets the mask.
+    """
+    source = keras.Input((None,), dtype="int32", name="source")
+    target = keras.Input((None,), dtype="int32", name="target")
+    inputs = {"source": source, "target": target}
+    if mask:
+        inputs["source_lengths"] = keras.Input((), dtype="int32", name="source_lengths")  # the mask says the same
+    x = layers.Embedding(source_vocabulary, embedding, mask_zero=mask, name="encoder_embedding")(source)
+    _, h, c = layers.LSTM(units, return_state=True, name="encoder_lstm")(x)
+    y = layers.Embedding(target_vocabulary, embedding, name="decoder_embedding")(target)
+    y = layers.LSTM(units, return_sequences=True, name="decoder_lstm")(y, initial_state=[h, c])
+    return keras.Model(inputs, layers.Dense(target_vocabulary, name="output")(y))
+
+
+def token_loss():
+    """Cross-entropy of logits over the tokens whose weight is not 0: k3seq's own normalisation, in stock Keras."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+
+
+class Recurrent(layers.Layer):
+    """A stock recurrent layer called as k3seq's are: x (b, s, inputs) and lengths (b,) or None -> (outputs, state)."""
+
+    def __init__(self, cell, units, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = cell
+        self.inner = getattr(layers, cell)(units, return_sequences=True, return_state=True, name=cell.lower())
+
+    def build(self, x_shape, lengths_shape=None):
+        self.inner.build(x_shape)
+
+    def call(self, x, lengths=None):
+        real = None
+        if lengths is not None:
+            real = ops.arange(ops.shape(x)[1], dtype="int32")[None, :] < lengths[:, None]
+        outputs, *state = self.inner(x, mask=real)
+        if real is not None:  # what stands at padding differs between backends; nobody reads it
+            outputs = ops.where(real[..., None], outputs, 0.0)
+        return outputs, tuple(state) if len(state) > 1 else state[0]
+
+
+def lstm(units):
+    """`keras.layers.LSTM`, called as `k3seq.layers.lstm.LSTM`."""
+    return Recurrent("LSTM", units)
+
+
+def gru(units):
+    """`keras.layers.GRU`, called as `k3seq.layers.gru.GRU`."""
+    return Recurrent("GRU", units)
+
+
+class OutputLoss(layers.Layer):
+    """The output layer and the token loss over it: outputs (b, t, d) and labels (b, t) -> the mean loss, a scalar.
+
+    Args:
+        vocabulary: of the output layer.
+        chunks: 0 holds the logits whole; otherwise `k3seq.train.losses.chunked_token_crossentropy` goes through so many parts.
+    """
+
+    def __init__(self, vocabulary, chunks=0, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary, self.chunks = vocabulary, chunks
+
+    def build(self, outputs_shape, labels_shape=None):
+        self.kernel = self.add_weight(name="kernel", shape=(outputs_shape[-1], self.vocabulary))
+        self.bias = self.add_weight(name="bias", shape=(self.vocabulary,), initializer="zeros")
+
+    def call(self, outputs, labels):
+        from k3seq.train import losses
+
+        if self.chunks:
+            return losses.chunked_token_crossentropy(outputs, self.kernel, self.bias, labels, chunks=self.chunks)
+        return losses.token_crossentropy(labels, ops.matmul(outputs, self.kernel) + self.bias)

@@ -1,0 +1,147 @@
+"""The page of a run: its figures as pictures, and what stands behind each. Imports no keras."""
+
+from k3seq import report as pages
+from k3seq.bench import table as tables
+from k3seq.report import Cell, fold, log, picture, section, table, text
+
+WHO = {"k3seq": "#1b6ca8", "own": "#1b6ca8", "keras": "#c1440e", "chunked loss": "#1b6ca8", "whole loss": "#c1440e"}
+BACKENDS = {"jax": "#7b3fa0", "tensorflow": "#d9730d", "torch": "#c62828"}
+_PATIENCE = 20_000  # characters of a process's stderr that are shown
+
+
+def bench_page(report, changes=(), shift=None):
+    """The page of a `Report`, a str.
+
+    Args:
+        report: a `Report`. changes, shift: what `noise.compare` and `noise.shift` say against an older run.
+    """
+    machine = report.machine
+    head = [
+        f"{machine.get('processor')}, {machine.get('cores')} cores, {machine.get('platform')}.",
+        f"{report.rounds} rounds, {report.seconds:.0f} s; load average {_load(machine)}.",
+        "Bars and points are medians of rounds; lines reach from the fastest to the slowest round; the ratio is to the fastest "
+        "row, round by round; cpu is the processor time of a step, all threads added up.",
+    ]
+    if report.interrupted:
+        head.insert(0, "INTERRUPTED: rows without a figure were not measured.")
+    groups = {}
+    for row in report.rows:
+        groups.setdefault(row.work.problem, []).append(row)
+    plain = {problem: rows for problem, rows in groups.items() if not rows[0].work.at}
+    scaled = [row for row in report.rows if row.work.at and row.median is not None]
+    parts = [text(" ".join(head)), section("Versions", _versions(report.rows))]
+    parts += [section(problem, *_bars(rows), _table(rows)) for problem, rows in plain.items()]
+    parts += _scaling(scaled)
+    if scaled:
+        parts.append(section("Every point", _table([row for row in report.rows if row.work.at])))
+    if changes:
+        parts.append(section("Against the older run", text(_shift(shift)), _changes(changes)))
+    failed = [row for row in report.rows if row.stderr]
+    if failed:
+        parts.append(section("What failed", *(fold(f"{r.work.key}: {r.message}", log(r.stderr[-_PATIENCE:])) for r in failed)))
+    return pages.page(f"Benchmark: {report.suite}", *parts)
+
+
+def _load(machine):
+    return " to ".join(f"{machine[key]:.1f}" for key in ("load_before", "load_after") if machine.get(key) is not None)
+
+
+def _versions(rows):
+    told = {}
+    for row in rows:
+        if row.about:
+            devices = ", ".join(row.about.get("devices", ()))
+            told.setdefault((row.about["backend"], row.about["version"], row.about.get("keras") or "", devices))
+    return table(["backend", "version", "keras", "devices"], [list(line) for line in told])
+
+
+def _bars(rows):
+    """A bar for each row that has a figure; nothing where none has."""
+    from matplotlib.figure import Figure
+
+    shown = [row for row in rows if row.median is not None]
+    if not shown:
+        return []
+    figure = Figure(figsize=(8, 0.7 + 0.32 * len(shown)))
+    axes = figure.subplots()
+    medians = [row.median * 1e3 for row in shown]
+    ends = [[m - row.spread[0] * 1e3 for m, row in zip(medians, shown, strict=True)]]
+    ends += [[row.spread[1] * 1e3 - m for m, row in zip(medians, shown, strict=True)]]
+    colours = [WHO.get(row.work.who, "#6b7a84") for row in shown]
+    hatches = ["///" if row.parity == "differs" else "" for row in shown]
+    axes.barh(range(len(shown)), medians, xerr=ends, color=colours, hatch=hatches, error_kw={"capsize": 2, "linewidth": 0.8})
+    axes.set_yticks(range(len(shown)), [tables.label(row) for row in shown])
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds a step")
+    marked = " Hatched: the numbers differ from the others'." if any(hatches) else ""
+    return [picture(figure, f"Blue: k3seq; red: stock Keras; grey: written by hand.{marked}")]
+
+
+def _table(rows):
+    best, cells = tables.fastest(rows), []
+    for row in rows:
+        texts = [str(cell) for cell in tables.cells(row, best)]
+        style = {"equal": "equal", "differs": "differs"}.get(row.parity, "")
+        about = f"{len(row.rounds)} rounds of {row.steps} steps"
+        cells.append(
+            [
+                texts[0],
+                *(Cell(word, "number", about if row.rounds else row.message) for word in texts[1:-1]),
+                Cell(texts[-1], style, row.parity_note),
+            ]
+        )
+    return table(tables.COLUMNS, cells)
+
+
+def _scaling(rows):
+    """Time and memory against each axis, a line for each backend and competitor."""
+    from matplotlib.figure import Figure
+
+    parts = []
+    for axis in dict.fromkeys(axis for row in rows for axis in row.work.at):
+        own = [row for row in rows if axis in row.work.at]
+        figure = Figure(figsize=(10, 3.6), layout="constrained")
+        pair = figure.subplots(1, 2)
+        whos = list(dict.fromkeys(row.work.who for row in own))
+        for (who, backend), line in _lines(own).items():
+            line = sorted(line, key=lambda row: row.work.at[axis])
+            places = [row.work.at[axis] for row in line]
+            style = dict(color=BACKENDS.get(backend), linestyle="-" if who == whos[0] else "--", marker="o", markersize=3)
+            name = backend if len(whos) == 1 else f"{backend}, {who}"
+            pair[0].plot(places, [row.median * 1e3 for row in line], label=name, **style)
+            pair[0].vlines(
+                places, *([row.spread[i] * 1e3 for row in line] for i in (0, 1)), color=style["color"], linewidth=0.8
+            )
+            known = [row for row in line if row.memory is not None]
+            pair[1].plot([row.work.at[axis] for row in known], [row.memory / 2**20 for row in known], **style)
+        for axes, unit in zip(pair, ("milliseconds a step", "MiB over what the process held before"), strict=True):
+            axes.set(xlabel=axis, ylabel=unit, ylim=(0, None), xticks=sorted({row.work.at[axis] for row in own}))
+        pair[0].legend(fontsize=8)
+        parts.append(section(f"Scaling: {axis}", picture(figure)))
+    return parts
+
+
+def _lines(rows):
+    lines = {}
+    for row in rows:
+        lines.setdefault((row.work.who, row.work.backend), []).append(row)
+    return lines
+
+
+def _shift(shift):
+    if shift is None:
+        return "No row is in both runs."
+    return (
+        f"All rows together take {shift:.2f} times as long as before. A row changed where its rounds lie apart from the older."
+    )
+
+
+def _changes(changes):
+    style = {"slower": "differs", "faster": "equal"}
+    rows = []
+    for change in changes:
+        times = ["" if value is None else tables.milliseconds(value) for value in (change.old, change.new)]
+        ratio = "" if change.ratio is None else f"{change.ratio:.2f}x"
+        numbers = [Cell(word, "number") for word in (*times, ratio)]
+        rows.append([change.key, *numbers, Cell(change.verdict, style.get(change.verdict, ""))])
+    return table(["row", "older", "now", "ratio", "verdict"], rows)

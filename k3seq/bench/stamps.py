@@ -1,0 +1,66 @@
+"""Says of each row whether it computes what the others compute: by its own first losses, and by the parity suite. No keras."""
+
+import statistics
+
+from k3seq.parity import suite
+from k3seq.parity.case import from_payload
+
+CHECKS = ("parameters", "forward", "gradients")
+BAD = ("differs", "failed")
+
+
+def by_losses(rows, matrix):
+    """Stamps the rows of each problem: their first losses, from the same weights on the same batch, must be equal.
+
+    Three train steps under Adam stand behind these numbers, or one call; so do native peers, which parity cannot reach. Each
+    is held to the median of all by the matrix file's tolerance `adam_losses`.
+    """
+    problems = {}
+    for row in rows:
+        if row.losses:
+            problems.setdefault((row.work.problem, len(row.losses)), []).append(row)
+    for (problem, _), own in problems.items():
+        if len(own) < 2:
+            continue
+        allowed = matrix.tolerance("adam_losses", case=problem)
+        middle = [statistics.median(values) for values in zip(*(row.losses for row in own), strict=True)]
+        for row in own:
+            off = max(abs(a - b) / max(abs(b), 1e-30) for a, b in zip(row.losses, middle, strict=True))
+            row.parity = "equal" if off <= allowed else "differs"
+            row.parity_note = f"losses within {off:.1e} of {len(own)} rows" if off <= allowed else f"losses off by {off:.1e}"
+
+
+def by_parity(rows, backends, pool=None, on_row=None):
+    """Runs the parity suite on the cases of the rows that Keras runs, and stamps the rows with what it says of their backend.
+
+    Args:
+        rows: `Row`s. backends: names. pool: a `k3seq.parity.Pool`, or None. on_row: as in `k3seq.parity.run`.
+    """
+    cases = {_name(row): row.work.case for row in rows if row.work.maker is None and row.status == "measured"}
+    if not cases or len(backends) < 2:
+        return
+    report = suite.run([_only(name, case) for name, case in cases.items()], backends, CHECKS, on_row, pool=pool, judge=False)
+    for row in rows:
+        if row.work.maker is None:
+            own = [r for r in report.rows if r.case == _name(row) and (row.work.backend in r.pair or not r.pair)]
+            _stamp(row, own)
+
+
+def _name(row):
+    return f"{row.work.problem} ({row.work.who})"
+
+
+def _only(name, case):
+    """The case with its checks alone; decoding and training are what the bench itself runs."""
+    return from_payload({**case.to_payload(), "name": name, "checks": list(CHECKS), "decode": None})
+
+
+def _stamp(row, found):
+    bad = [r for r in found if r.verdict in BAD]
+    if bad:
+        told = [f"{r.check} {' and '.join(r.pair)} {r.relative if r.relative is None else f'{r.relative:.1e}'}" for r in bad]
+        row.parity, row.parity_note = "differs", "; ".join([*([row.parity_note] if row.parity_note else []), *told])
+    elif any(r.verdict == "equal" for r in found):
+        row.parity = row.parity or "equal"
+        passed = ", ".join(dict.fromkeys(r.check for r in found if r.verdict == "equal"))
+        row.parity_note = "; ".join([*([row.parity_note] if row.parity_note else []), f"{passed} pass"])

@@ -1,0 +1,108 @@
+"""Results as tables: live while it runs, on the terminal at the end, and as CSV. Imports no keras."""
+
+import csv
+import io
+
+from rich.table import Table
+from rich.text import Text
+
+from k3seq.bench.work import mode
+
+COLUMNS = ("row", "median", "ratio", "spread", "cpu", "tokens/s", "first", "memory", "parity")
+WIDTH = 116  # of a table that goes to a file
+CSV = (
+    "problem kind who backend jit status median low high quartile_low quartile_high cpu rounds steps tokens tokens_per_second "
+    "imported built first base first_peak peak memory parity message"
+).split()
+_STYLES = {"differs": "red", "failed": "red", "missing": "yellow", "waiting": "dim", "interrupted": "yellow"}
+
+
+def table(report, title=None, changed=None):
+    """A rich table of a `Report`: the rows of a problem under its name, each with its ratio to the fastest of them.
+
+    `ratio` is the median of the ratios within a round; `cpu` the processor time of a step, all threads added up.
+
+    Args:
+        report: a `Report`, complete or on its way. title: None: of the suite. changed: (what, row), what is going on now.
+    """
+    made = Table(title=title or f"{report.suite}: median of {report.rounds} rounds, spread from the fastest to the slowest")
+    for name in COLUMNS:
+        made.add_column(name, justify="left" if name in ("row", "parity") else "right", overflow="fold")
+    best, problem = fastest(report.rows), None
+    for row in report.rows:
+        if problem != row.work.problem:
+            made.add_section()
+            made.add_row(Text(row.work.problem, "bold"))
+        made.add_row(*cells(row, best, changed), style=_STYLES.get(row.status))
+        problem = row.work.problem
+    return made
+
+
+def fastest(rows):
+    """{problem: the row of the smallest median}, of those that were measured and compute what the others do."""
+    best = {}
+    for row in rows:
+        if row.median is not None and row.status != "failed" and row.parity != "differs":
+            other = best.setdefault(row.work.problem, row)
+            best[row.work.problem] = row if row.median < other.median else other
+    return best
+
+
+def label(row):
+    """Whose code on which backend: `k3seq jax jit`."""
+    return " ".join(part for part in (row.work.who, row.work.backend, mode(row.work.jit)) if part)
+
+
+def cells(row, best, changed=None):
+    """The texts of a row, as `COLUMNS` has them."""
+    if row.median is None or row.status == "failed":
+        here = changed is not None and changed[1] is row
+        return [label(row), *[""] * 7, Text(changed[0] if here else row.status + (f": {row.message}" if row.message else ""))]
+    low, high = row.spread
+    ratio = row.ratio(best[row.work.problem]) if row.work.problem in best else None
+    return [
+        label(row),
+        milliseconds(row.median),
+        "" if ratio is None else f"{ratio:.2f}x",
+        f"{milliseconds(low)} .. {milliseconds(high)}",
+        "" if row.cpu is None else milliseconds(row.cpu),
+        "" if row.tokens_per_second is None else f"{row.tokens_per_second:,.0f}",
+        "" if row.first is None else f"{row.first:.2f} s",
+        "" if row.memory is None else f"{row.memory / 2**20:,.0f} MiB",
+        Text(row.parity or "alone", _STYLES.get(row.parity, "")),
+    ]
+
+
+def milliseconds(seconds):
+    """Seconds as text in milliseconds, three digits or more."""
+    value = seconds * 1e3
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
+
+
+def changes_table(changes, shift):
+    """A rich table of what changed against an older run; `shift` as `noise.shift` gives it."""
+    told = "" if shift is None else f"; all rows together: {shift:.2f}x the older time"
+    made = Table(title=f"Against the older run{told}")
+    for name in ("row", "older", "now", "ratio", "verdict"):
+        made.add_column(name, justify="left" if name in ("row", "verdict") else "right", overflow="fold")
+    styles = {"slower": "red", "faster": "green", "new": "cyan", "gone": "yellow"}
+    for change in changes:
+        times = ("" if value is None else milliseconds(value) for value in (change.old, change.new))
+        ratio = "" if change.ratio is None else f"{change.ratio:.2f}x"
+        made.add_row(change.key, *times, ratio, change.verdict, style=styles.get(change.verdict))
+    return made
+
+
+def to_csv(report):
+    """The rows as CSV text with a head; times in seconds, memory in bytes, an empty field where there is no figure."""
+    written = io.StringIO()
+    writer = csv.DictWriter(written, CSV, lineterminator="\n")
+    writer.writeheader()
+    for row in report.rows:
+        told = row.to_json()
+        low, high = told["spread"] or ("", "")
+        quartile_low, quartile_high = told["quartiles"] or ("", "")
+        extra = dict(low=low, high=high, quartile_low=quartile_low, quartile_high=quartile_high)
+        extra |= dict(jit=mode(row.work.jit), rounds=len(row.rounds))
+        writer.writerow({name: {**told, **extra}[name] for name in CSV})
+    return written.getvalue()

@@ -1,0 +1,75 @@
+"""What a row's process does: makes its subject, then takes steps in every round. The maker's module brings the framework."""
+
+import gc
+import importlib
+import os
+import time
+
+from k3seq.bench import memory
+from k3seq.bench.running import Running
+
+WARM = 3  # steps before the first round; the losses of these are compared
+OPTIONAL = ("keras_hub", "transformers", "ctranslate2")  # a competitor that is not installed is no failure
+_held: dict[str, Running] = {}
+
+
+def load(payload):
+    """{"maker"} imports the maker's module, with the framework; returns {"imported": seconds} or {"missing": a package}."""
+    began = time.perf_counter()
+    try:
+        importlib.import_module(payload["maker"].partition(":")[0])
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in OPTIONAL:
+            return {"missing": error.name}
+        raise
+    return {"imported": time.perf_counter() - began}
+
+
+def prepare(payload, clock=time.perf_counter):
+    """{"maker", "case", "batch", "jit", "options"} makes the subject and takes its first steps.
+
+    Returns:
+        {"imported", "built", "first", "step", "warm": seconds; "base", "first_peak": bytes; "losses", "tokens", "about"};
+        `step` is the last of the first steps, `warm` all of them but the first.
+    """
+    imported = load(payload)["imported"]
+    base = memory.current()
+    began = clock()
+    module, _, name = payload["maker"].partition(":")
+    running = _held["running"] = getattr(importlib.import_module(module), name)(payload)
+    built = clock() - began
+    losses, times, value = [], [], None
+    for _ in range(WARM):
+        seconds, _, value = timed(running, clock)
+        times.append(seconds)
+        if running.number:
+            losses.append(float(running.number(value)))
+    return {
+        "imported": imported,
+        "built": built,
+        "first": times[0],
+        "step": times[-1],
+        "warm": sum(times[1:]),
+        "base": base,
+        "first_peak": memory.peak(),
+        "losses": losses,
+        "tokens": None if running.tokens is None else float(running.tokens(value)),
+        "about": running.about | {"pid": os.getpid()},
+    }
+
+
+def take(payload, clock=time.perf_counter):
+    """{"steps"} takes so many; returns {"times", "cpu": seconds of each by the clock and of all threads, "peak": bytes}."""
+    running = _held["running"]
+    gc.collect()
+    memory.forget_peak()
+    times, cpu = zip(*(timed(running, clock)[:2] for _ in range(payload["steps"])), strict=True)
+    return {"times": times, "cpu": cpu, "peak": memory.peak()}
+
+
+def timed(running, clock=time.perf_counter):
+    """(seconds, processor seconds, value) of one step, the clocks stopped when its value is computed."""
+    began, worked = clock(), time.process_time()
+    value = running.step()
+    running.wait(value)
+    return clock() - began, time.process_time() - worked, value

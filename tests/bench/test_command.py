@@ -1,0 +1,117 @@
+"""`k3seq bench` end to end on PyTorch: a tiny suite with its native loop and one with a fault; and what it refuses."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+from bench.fakes import row
+from k3seq import matrix
+from k3seq.bench import Report, problems, suites
+from k3seq.commands import bench
+from k3seq.commands.record import plain
+from k3seq.errors import DataError, UsageError
+
+pytestmark = pytest.mark.once
+TINY = dict(vocabulary=40, embedding=8, units=8, source=6, target=5)
+
+
+def tiny(backends, jits):
+    """k3seq, the native loop, and that with a wrong weight."""
+    rows = problems.lstm_training("tiny", backends, jits, padded=(True,), batch=8)
+    ours, native = (next(row for row in rows if row.who == who) for who in ("k3seq", "plain"))
+    return [[ours, native, replace(native, who="planted", maker="bench.planted:train")]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module")
+def result(folder):
+    """One run, compared with an older one in which k3seq's row took no time at all."""
+    if matrix.installed("torch") is None:
+        pytest.skip("backend torch is not installed")
+    old = Report("tiny", [row((1e-9, 1e-9), problem="tiny padded", backend="torch")]).to_json()
+    old["rows"][0]["key"] = "tiny padded | train | k3seq | torch | no jit"
+    (folder / "old.json").write_text(json.dumps({"result": plain(old)}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(problems.SIZES, "tiny", TINY)
+        patch.setitem(suites.SUITES, "tiny", tiny)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        files = {name: str(folder / f"out.{name}") for name in ("csv", "html")}
+        return bench.run(suite="tiny", backends=["torch"], rounds=2, steps=2, against=str(folder / "old.json"), **files)
+
+
+def of(result, who):
+    [found] = [one for one in result["rows"] if one["who"] == who]
+    return found
+
+
+def test_every_row_is_measured_in_its_own_process_with_all_figures(result):
+    for one in result["rows"]:
+        assert one["status"] == "measured" and len(one["rounds"]) == len(one["cpu_rounds"]) == 2 and one["steps"] == 2
+        for name in ("imported", "built", "first", "median", "cpu", "base", "peak", "tokens_per_second"):
+            assert one[name] > 0, name
+        assert one["about"]["backend"] == "torch" and one["about"]["version"] and one["about"]["devices"]
+    assert len({one["about"]["pid"] for one in result["rows"]}) == 3
+    assert result["machine"]["cores"] >= 1 and result["seconds"] > 0
+
+
+def test_a_competitor_with_a_wrong_weight_is_marked_and_the_run_fails(result):
+    assert [of(result, who)["parity"] for who in ("k3seq", "plain", "planted")] == ["equal", "equal", "differs"]
+    assert of(result, "planted")["parity_note"].startswith("losses off by")
+    assert result["exit_code"] == 1
+    assert of(result, "k3seq")["losses"] != of(result, "planted")["losses"]
+
+
+def test_what_changed_against_an_older_run_is_told(result):
+    verdicts = {change["key"]: change["verdict"] for change in result["changes"]}
+    assert verdicts["tiny padded | train | k3seq | torch | no jit"] == "slower"
+    assert sorted(verdicts.values()) == ["new", "new", "slower"]
+
+
+def test_csv_page_and_json_hold_the_run(result, folder):
+    lines = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))
+    assert [line["who"] for line in lines] == ["k3seq", "plain", "planted"]
+    page = (folder / "out.html").read_text()
+    assert "planted torch" in page and "<svg" in page and "Against the older run" in page
+    again = json.loads(json.dumps(plain(result), allow_nan=False))
+    assert [one["key"] for one in again["rows"]] == [one["key"] for one in result["rows"]]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(target="a:b", suite="quick"), "Expected a target or --suite. Received: a:b and quick"),
+        (dict(suite="fast"), "Expected a suite out of quick"),
+        (dict(rounds=0), "Expected --rounds of at least 1. Received: 0"),
+        (dict(steps=0), "Expected --steps of at least 1. Received: 0"),
+        (dict(seconds=0.0), "Expected --seconds above 0. Received: 0.0"),
+        (dict(target="a:b", batch=0), "Expected --batch of at least 1. Received: 0"),
+        (dict(target="model"), "Expected package.module:factory. Received: model"),
+        (dict(target="a:b", kind="fly"), "Expected --kind out of train, decode, layer. Received: fly"),
+        (dict(target="a:b", inputs="{"), "Expected JSON for --inputs. Received: {"),
+        (dict(backends=["cntk"]), "cntk"),
+        (dict(jits="jit", backends=["torch"]), "Expected rows with 'jit' on torch. Received: none"),
+        (dict(suite="train", only="lstm-v5000"), "Expected rows with 'lstm-v5000' on jax, tensorflow, torch. Received: none"),
+        (dict(target="a:b", labels="["), "Expected JSON for --labels. Received: ["),
+        (dict(csv="no/such/folder/a.csv"), "Expected a file in a folder that can be written to for --csv"),
+        (dict(html="."), "Expected a file in a folder that can be written to for --html. Received: ."),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "-".join(value),
+)
+def test_wrong_usage_is_refused_before_anything_is_measured(options, message):
+    with pytest.raises(UsageError) as error:
+        bench.run(**options)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", '{"result": {}}', '{"result": {"rows": [{"key": 1}]}}'])
+def test_a_file_that_is_no_older_run_is_refused(content, tmp_path):
+    path = tmp_path / "old.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match="Expected the JSON of k3seq bench"):
+        bench.run(suite="quick", against=str(path))

@@ -1,0 +1,148 @@
+"""What the table, the CSV and the page say of rows with known figures."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from bench.fakes import row, work
+from k3seq.bench import Report, compare, shift, table
+from k3seq.bench.plots import bench_page
+from k3seq.commands.bench import Progress
+
+pytestmark = pytest.mark.once
+
+
+def report(*rows, **more):
+    return Report("suite", list(rows), **more)
+
+
+def lines(made):
+    console = Console(width=140, file=io.StringIO())
+    console.print(made)
+    return console.file.getvalue().splitlines()
+
+
+ROWS = (
+    dict(rounds=(0.010, 0.020, 0.040), cpu_rounds=[0.03], tokens=100.0, base=0, peak=2**21, parity="equal"),
+    dict(rounds=(0.015, 0.030, 0.060), who="keras", parity="equal"),
+    dict(rounds=(0.001, 0.001, 0.001), who="wrong", parity="differs"),
+    dict(who="gone", status="failed", message="The process ended"),
+)
+
+
+@pytest.fixture
+def shown():
+    return report(*(row(**one) for one in ROWS))
+
+
+def line_of(shown, who):
+    [line] = [line for line in lines(table.table(shown)) if f" {who} jax jit" in line]
+    return line.split("│")[1:-1]
+
+
+def test_a_row_of_the_table_has_its_figures(shown):
+    assert [cell.strip() for cell in line_of(shown, "k3seq")] == [
+        *("k3seq jax jit", "20.0 ms", "1.00x", "10.0 ms .. 40.0 ms", "30.0 ms", "5,000", "", "2 MiB", "equal")
+    ]
+
+
+def test_the_ratio_is_the_median_of_the_rounds_ratios(shown):
+    assert line_of(shown, "keras")[2].strip() == "1.50x"
+    # A machine that slows down threefold in the middle of a run moves the medians, not the ratio.
+    slow, fast = row((1.0, 1.2, 3.3, 3.6, 3.5)), row((0.5, 0.6, 1.6, 1.8, 1.75))
+    assert slow.ratio(fast) == 2.0
+    assert row((1.0, 1.0, 9.0)).ratio(row((1.0,))) == 1.0 and row(()).ratio(fast) is None
+
+
+def test_a_row_that_differs_is_marked_and_not_the_fastest(shown):
+    assert line_of(shown, "wrong")[-1].strip() == "differs"
+    assert line_of(shown, "k3seq")[2].strip() == "1.00x"
+    assert not shown.ok and report(row(**ROWS[0])).ok
+
+
+def test_a_row_without_figures_says_why(shown):
+    assert line_of(shown, "gone")[-1].strip() == "failed: The process ended"
+
+
+def test_the_csv_has_a_line_for_every_row_and_seconds(shown):
+    read = list(csv.DictReader(io.StringIO(table.to_csv(shown))))
+    assert [line["who"] for line in read] == ["k3seq", "keras", "wrong", "gone"]
+    assert (read[0]["median"], read[0]["low"], read[0]["high"], read[0]["cpu"]) == ("0.02", "0.01", "0.04", "0.03")
+    assert (read[3]["status"], read[3]["median"], read[3]["message"]) == ("failed", "", "The process ended")
+
+
+def test_the_page_has_every_row_a_picture_and_marks_what_differs(shown):
+    page = bench_page(shown)
+    assert all(f"{one.get('who', 'k3seq')} jax jit" in page for one in ROWS)
+    assert page.count("<svg") == 1 and "Hatched" in page
+    assert "Hatched" not in bench_page(report(row(**ROWS[0])))
+    assert "INTERRUPTED" in bench_page(report(row(**ROWS[0]), interrupted=True))
+
+
+def test_the_page_draws_what_scales_against_its_axis():
+    points = [row((0.01 * n,), problem=f"length {n}", at={"length": n}, base=0, peak=n * 2**20) for n in (10, 20)]
+    page = bench_page(report(*points))
+    assert "Scaling: length" in page and page.count("<svg") == 1 and "MiB" in page
+    assert "Scaling" not in bench_page(report(row((0.01,))))
+
+
+def old_and_new(before, after):
+    old, new = (report(row(rounds, problem="one")).to_json()["rows"] for rounds in (before, after))
+    return compare(old, new)
+
+
+@pytest.mark.parametrize(
+    "before, after, verdict",
+    [
+        ((1.0, 1.1, 1.2), (1.3, 1.4, 1.5), "slower"),
+        ((1.3, 1.4, 1.5), (1.0, 1.1, 1.2), "faster"),
+        ((1.0, 1.1, 1.3), (1.2, 1.4, 1.5), "same"),  # the ranges overlap
+        ((1.00, 1.01, 1.02), (1.03, 1.04, 1.05), "same"),  # apart, but by less than two runs are
+    ],
+)
+def test_a_row_changed_where_its_rounds_lie_apart(before, after, verdict):
+    [change] = old_and_new(before, after)
+    assert change.verdict == verdict
+    assert change.ratio == pytest.approx(sorted(after)[1] / sorted(before)[1])
+
+
+def test_rows_of_one_run_alone_are_new_or_gone():
+    one, two = (report(row((1.0,), who=who)).to_json()["rows"] for who in ("one", "two"))
+    assert [(change.key, change.verdict) for change in compare(one, two)] == [
+        (work("two").key, "new"),
+        (work("one").key, "gone"),
+    ]
+
+
+def test_what_all_rows_moved_by_is_the_machine():
+    old = [row((n,), problem=str(n)) for n in (1.0, 2.0, 3.0)]
+    new = [row((n * f,), problem=str(n)) for n, f in ((1.0, 2.0), (2.0, 2.0), (3.0, 1.0))]
+    changes = compare(report(*old).to_json()["rows"], report(*new).to_json()["rows"])
+    assert shift(changes) == pytest.approx(2.0)
+    assert shift([]) is None
+
+
+def test_the_page_and_the_table_show_what_changed():
+    changes = old_and_new((1.0, 1.1, 1.2), (1.3, 1.4, 1.5))
+    assert any("slower" in line and "1.27x" in line for line in lines(table.changes_table(changes, 1.27)))
+    assert "slower" in bench_page(report(row((1.0,))), changes, 1.27)
+
+
+def test_on_a_terminal_the_table_fills_as_rows_are_measured(shown):
+    written = Console(width=140, file=io.StringIO(), force_terminal=True, color_system=None)
+    with Progress(written) as progress:
+        progress("measuring", shown.rows[0], report(row(), row((0.5,), who="done")))
+    assert "waiting" in written.file.getvalue() and "500 ms" in written.file.getvalue()
+
+
+def test_without_a_terminal_a_row_that_is_done_is_a_line(shown, capsys):
+    shown.rounds = 3
+    with Progress(Console(file=io.StringIO())) as progress:
+        for what, one in (("measuring", shown.rows[0]), ("measured", shown.rows[0]), ("failed", shown.rows[3])):
+            progress(what, one, shown)
+    assert capsys.readouterr().err.splitlines() == [
+        f"k3seq bench: measured: {shown.rows[0].work.key} 20.0 ms",
+        f"k3seq bench: failed: {shown.rows[3].work.key} The process ended",
+    ]
