@@ -21,7 +21,10 @@ def describe():
         "keras": keras.__version__,
         "devices": devices or [f"cpu, {torch.get_num_threads()} threads"],
         "jit": False,
-        "kernels": {f"{name}_sequence": f"torch.{name}, rows packed by length" for name in ("lstm", "gru")},
+        "kernels": {
+            "lstm_sequence": "torch.lstm; with lengths: on a CPU over whole rows with the gates held at padding, else packed",
+            "gru_sequence": "torch.gru, rows packed by length",
+        },
     }
 
 
@@ -94,8 +97,34 @@ def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
     Returns:
         (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
     """
+    if lengths is not None and x.device.type == "cpu":
+        return _held_lstm(x, lengths, h, c, kernel, recurrent_kernel, bias)
     weights = [kernel.T, recurrent_kernel.T, bias, torch.zeros_like(bias)]
     return _fused(torch.lstm, x, lengths, (h, c), weights)
+
+
+# What is added to the gates at padding: beside it every other term is small, and it fits into float16.
+_HOLD = 1e4
+
+
+def _held_lstm(x, lengths, h, c, kernel, recurrent_kernel, bias):
+    """`lstm_sequence` over whole rows, padding included: one more input is 1 at padding, and closes i and opens f there.
+
+    On a CPU torch runs whole rows in oneDNN's kernel, forward and backward, and packed ones in a loop of small operations.
+    """
+    d = h.shape[1]
+    padding = (torch.arange(x.shape[1], device=x.device)[None] >= lengths[:, None])[:, :, None]
+    hold = torch.cat([kernel.new_full((d,), -_HOLD), kernel.new_full((d,), _HOLD), kernel.new_zeros(2 * d)])
+    x = torch.cat([x.masked_fill(padding, 0.0), padding.to(x.dtype)], -1)  # padding may hold anything, NaN too
+    outputs, _, (c,) = torch.lstm(
+        x,
+        (h[None], c[None]),
+        [torch.cat([kernel, hold[None]]).T, recurrent_kernel.T, bias, torch.zeros_like(bias)],
+        *(True, 1, 0.0, torch.is_grad_enabled(), False, True),
+    )
+    ends = (lengths.long() - 1).clamp(min=0)[:, None, None].expand(-1, 1, d)
+    h = torch.where(lengths[:, None] > 0, outputs.gather(1, ends)[:, 0], h)
+    return outputs.masked_fill(padding, 0.0), h, c
 
 
 def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):

@@ -14,14 +14,15 @@ from k3seq import matrix
 from k3seq.errors import UsageError
 
 COUNTS = ("passed", "failed", "skipped", "xfailed")
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _NO_TESTS = 5  # pytest's exit code
 
 
 def run(names=(), arguments=(), workers=None):
     """Runs pytest in the working directory once per backend, output as it comes, and prints a table.
 
-    Tests marked `once` run on the first backend only. Where several backends run at a time, each line of output begins with
-    the backend's name.
+    Tests marked `once` run on the last backend only: the matrix has those first that compile, and take longer. Where several
+    backends run at a time, they share the cores, and each line of output begins with the backend's name.
 
     Args:
         names: backends in the order to run them; none means all of the matrix.
@@ -41,7 +42,7 @@ def run(names=(), arguments=(), workers=None):
     if workers is not None and workers < 1:
         raise UsageError(f"Expected --workers of at least 1. Received: {workers}")
     there = [entry.name for entry in entries if matrix.installed(entry.name, known) is not None]
-    asked = {name: without_once(arguments) if i else list(arguments) for i, name in enumerate(there)}
+    asked = {name: list(arguments) if name == there[-1] else without_once(arguments) for name in there}
     done = _all_tests(asked, min(workers or os.cpu_count() or 1, len(there)))
     rows = [
         done.get(entry.name) or {"backend": entry.name, "note": f"missing: {entry.install}", "ok": entry.optional}
@@ -80,7 +81,11 @@ def _all_tests(asked, workers):
         return rows
     running, pool, width = [], ThreadPoolExecutor(workers), max(map(len, asked))
     try:
-        rows = {name: pool.submit(_tests, name, arguments, f"{name:>{width}} | ", running) for name, arguments in asked.items()}
+        share = str(max(1, (os.cpu_count() or 1) // workers))  # threads beyond it would wait for each other
+        rows = {
+            name: pool.submit(_tests, name, arguments, f"{name:>{width}} | ", running, dict.fromkeys(THREADS, share))
+            for name, arguments in asked.items()
+        }
         return {name: row.result() for name, row in rows.items()}
     except BaseException:  # Ctrl-C in this process alone: the others must not go on
         pool.shutdown(wait=False, cancel_futures=True)
@@ -91,9 +96,12 @@ def _all_tests(asked, workers):
         pool.shutdown()
 
 
-def _tests(name, arguments, prefix=None, running=None):
-    """The row of one backend. With a prefix, every line of output begins with it; `running` gathers the process."""
-    environment = os.environ | {"KERAS_BACKEND": name} | ({} if prefix is None else {"PYTHONUNBUFFERED": "1"})
+def _tests(name, arguments, prefix=None, running=None, defaults=None):
+    """The row of one backend. With a prefix, every line of output begins with it; `running` gathers the process. The
+    environment counts before `defaults`."""
+    environment = (
+        (defaults or {}) | os.environ | {"KERAS_BACKEND": name} | ({} if prefix is None else {"PYTHONUNBUFFERED": "1"})
+    )
     pipes = (
         {} if prefix is None else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     )

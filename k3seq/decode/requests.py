@@ -26,7 +26,7 @@ def as_inputs(source):
     lengths = inputs.get("source_lengths")
     if lengths is not None:
         lengths = backend.known(lengths) if hasattr(lengths, "shape") else lengths
-        check_lengths(lengths, shape[1], "source_lengths")
+        check_lengths(lengths, shape[1], "source lengths")
     return inputs
 
 

@@ -30,7 +30,7 @@ def project(tmp_path):
     (tmp_path / "test_it.py").write_text(
         "import os, pytest\n"
         "def test_each(): assert os.environ['KERAS_BACKEND'] in ('first', 'second')\n"
-        "@pytest.mark.once\ndef test_once(): assert os.environ['KERAS_BACKEND'] == 'first'\n"
+        "@pytest.mark.once\ndef test_once(): assert os.environ['KERAS_BACKEND'] == 'second'\n"
         "def test_skipped(): pytest.skip('why')\n"
         "@pytest.mark.xfail(reason='known', strict=True)\ndef test_known(): assert False\n"
         "@pytest.mark.slow\ndef test_second_fails(): assert os.environ['KERAS_BACKEND'] != os.environ.get('FAIL_ON')\n"
@@ -46,9 +46,9 @@ def matrix_rows(project, *arguments, **more):
     return done, [(r["backend"], *(r.get(c) for c in matrix_command.COUNTS), r.get("exit"), r["ok"]) for r in rows]
 
 
-def test_matrix_runs_every_backend_and_what_is_marked_once_on_the_first(project):
+def test_matrix_runs_every_backend_and_what_is_marked_once_on_the_last(project):
     done, rows = matrix_rows(project)
-    assert rows == [("first", 3, 0, 1, 1, 0, True), ("second", 2, 0, 1, 1, 0, True), ("gone", *[None] * 5, True)]
+    assert rows == [("first", 2, 0, 1, 1, 0, True), ("second", 3, 0, 1, 1, 0, True), ("gone", *[None] * 5, True)]
     assert done.returncode == 0 and "missing: pip install gone" in done.stdout
 
 
@@ -62,6 +62,17 @@ def test_side_by_side_the_rows_are_the_same_and_lines_bear_the_backend(project):
     assert "at least 1. Received: 0" in matrix_rows(project, "--workers", "0")[0].stderr
 
 
+@pytest.mark.parametrize("given, threads", [({}, str(max(1, os.cpu_count() // 2))), ({"OMP_NUM_THREADS": "3"}, "3")])
+def test_side_by_side_backends_share_the_cores_unless_told_otherwise(project, monkeypatch, given, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (project / "test_it.py").write_text(
+        "import os, pathlib\n"
+        "def test_it(): pathlib.Path(os.environ['KERAS_BACKEND']).write_text(os.environ['OMP_NUM_THREADS'])\n"
+    )
+    assert matrix_rows(project, "--workers", "2", **given)[0].returncode == 0
+    assert [(project / name).read_text() for name in ("first", "second")] == [threads, threads]
+
+
 def test_matrix_fails_when_one_backend_fails_and_still_runs_the_rest(project):
     done, rows = matrix_rows(project, FAIL_ON="first")
     assert done.returncode == 1
@@ -71,7 +82,7 @@ def test_matrix_fails_when_one_backend_fails_and_still_runs_the_rest(project):
 def test_matrix_passes_arguments_on_and_keeps_their_marker(project):
     done, rows = matrix_rows(project, "--backends", "second,first", "-m", "slow or once", "-v")
     assert done.returncode == 1 and "test_it.py::test_second_fails" in done.stdout
-    assert [r[:3] for r in rows] == [("second", 1, 1), ("first", 1, 0)]  # `test_once` runs on `second` now, and minds
+    assert [r[:3] for r in rows] == [("second", 1, 0), ("first", 1, 1)]  # `test_once` runs on `first` now, and minds
 
 
 def test_matrix_fails_when_a_backend_is_missing_that_is_not_optional(project):
@@ -80,10 +91,10 @@ def test_matrix_fails_when_a_backend_is_missing_that_is_not_optional(project):
     assert matrix_rows(project)[0].returncode == 1
 
 
-def test_matrix_fails_when_no_test_ran_at_all_but_not_when_only_the_first_had_any(project):
+def test_matrix_fails_when_no_test_ran_at_all_but_not_when_only_the_last_had_any(project):
     assert matrix_rows(project, "-k", "nothing_of_that_name")[0].returncode == 1
     done, rows = matrix_rows(project, "-k", "test_once")
-    assert done.returncode == 0 and [r[-2] for r in rows] == [0, 5, None]
+    assert done.returncode == 0 and [r[-2] for r in rows] == [5, 0, None]
 
 
 def test_matrix_reports_a_crash_as_a_row(project):

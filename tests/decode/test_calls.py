@@ -225,7 +225,7 @@ REFUSED = {
     "a source is empty": (
         {},
         dict(source=INPUTS | {"source_lengths": np.array([1, 0, 1, 1], "int32")}),
-        "source_lengths in 1..3. Received: 0 at row 1",
+        "source lengths in 1..3. Received: 0 at row 1",
     ),
     "the prefix is too long": ({}, dict(prefix=[3] * 5), "max_steps=4 tokens. Received: 5 at row 0"),
     "the prefix ends": ({}, dict(prefix=[[3], [END], [], []]), "Received: 2 at row 1"),

@@ -98,7 +98,7 @@ REFUSED = {
         lambda: beams(6, steps=1),
         "Expected a beam_width that a vocabulary of 5 and 1 steps can fill. Received: beam_width=6",
     ),
-    "empty row, decode": (by_beams(source=empty(1)), "Expected source_lengths in 1..3. Received: 0 at row 1"),
+    "empty row, decode": (by_beams(source=empty(1)), "Expected source lengths in 1..3. Received: 0 at row 1"),
     "empty row, attention": (
         lambda: attending()([MEMORY, np.array([4, 0]), MEMORY]),
         "Expected memory_sequence_length in 1..4. Received: 0 at row 1",
