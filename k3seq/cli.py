@@ -276,10 +276,28 @@ def bench(
     run = Run(None, json, binds=False)
     from k3seq.commands import bench as command
 
-    options = {"inputs": inputs, "labels": labels, "loss": loss, "batch": batch, "kind": kind, "only": only, "parity": parity}
-    times = {"rounds": rounds, "seconds": seconds, "steps": steps, "timeout": timeout}
-    files = {"csv": csv, "html": html, "against": compare}
-    run.finish(command.run(target, suite, backends=listed(backends), jits=jit, **options, **times, **files))
+    run.finish(
+        command.run(
+            target,
+            suite,
+            inputs=inputs,
+            labels=labels,
+            loss=loss,
+            batch=batch,
+            kind=kind,
+            backends=listed(backends),
+            jits=jit,
+            only=only,
+            rounds=rounds,
+            seconds=seconds,
+            steps=steps,
+            timeout=timeout,
+            parity=parity,
+            csv=csv,
+            html=html,
+            against=compare,
+        )
+    )
 
 
 def listed(names: str | None) -> list[str]:
