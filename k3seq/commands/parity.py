@@ -49,7 +49,7 @@ def run(targets=(), backends=(), checks=(), dtypes=(), inputs=None, html=None):
         from k3seq.report import parity_page, write
 
         write(Path(html), parity_page(plain(report.to_json())))
-    return plain(report.to_json()) | {"exit_code": int(not report.ok)}
+    return report.to_json() | {"exit_code": int(not report.ok)}
 
 
 def _read(inputs):
