@@ -54,6 +54,9 @@ class LuongScore:
         scores = luong_score(ops.expand_dims(query, 1), self.keys)[:, 0]
         return scores if self.attention_g is None else ops.cast(self.attention_g, scores.dtype) * scores
 
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "scale": self.scale}
+
 
 class BahdanauScore:
     """The weights and the score of additive attention: `attention_v`, and `attention_g`, `attention_b` with `normalize`."""
@@ -74,9 +77,40 @@ class BahdanauScore:
         weights = [w if w is None else ops.cast(w, query.dtype) for w in (self.attention_v, self.attention_g, self.attention_b)]
         return additive_score(ops.expand_dims(query, 1), self.keys, *weights)[:, 0]
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "normalize": self.normalize,
+            "kernel_initializer": initializers.serialize(self.attention_v_initializer),
+        }
+
+
+class ContentMechanism(AttentionMechanism):
+    """What softmax and hardmax attention share: a probability by name, and alignments that need none of the step before.
+
+    Args:
+        probability_fn: "softmax", "hardmax", or a function of the scores (b, s). options: of `AttentionMechanism`.
+    """
+
+    def __init__(self, probability_fn, **options):
+        super().__init__(None, named_probability(probability_fn), **options)
+        self.probability_fn_name = probability_fn
+
+    def calculate_attention(self, query, state):
+        alignments = self.align(self.score(query), state)
+        return alignments, alignments
+
+    def get_config(self):
+        return {**super().get_config(), "probability_fn": probability_config(self.probability_fn_name)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "probability_fn": probability_from_config(config["probability_fn"])})
+
 
 @keras.saving.register_keras_serializable(package="k3seq")
-class LuongAttention(LuongScore, AttentionMechanism):
+class LuongAttention(LuongScore, ContentMechanism):
     """Multiplicative attention (Luong et al. 2015, https://arxiv.org/abs/1508.04025).
 
     Args:
@@ -103,37 +137,20 @@ class LuongAttention(LuongScore, AttentionMechanism):
         **kwargs,
     ):
         super().__init__(
-            None,
-            named_probability(probability_fn),
+            probability_fn,
             memory_layer=Projection(units, name="memory_layer", dtype=dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
-        self.units, self.scale, self.probability_fn_name = units, scale, probability_fn
+        self.units, self.scale = units, scale
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
 
-    def calculate_attention(self, query, state):
-        alignments = self.align(self.score(query), state)
-        return alignments, alignments
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "scale": self.scale,
-            "probability_fn": probability_config(self.probability_fn_name),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "probability_fn": probability_from_config(config["probability_fn"])})
-
 
 @keras.saving.register_keras_serializable(package="k3seq")
-class BahdanauAttention(BahdanauScore, AttentionMechanism):
+class BahdanauAttention(BahdanauScore, ContentMechanism):
     """Additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473).
 
     Args:
@@ -162,8 +179,7 @@ class BahdanauAttention(BahdanauScore, AttentionMechanism):
         **kwargs,
     ):
         super().__init__(
-            None,
-            named_probability(probability_fn),
+            probability_fn,
             query_layer=Projection(units, name="query_layer", dtype=dtype),
             memory_layer=Projection(units, name="memory_layer", dtype=dtype),
             score_mask_value=score_mask_value,
@@ -171,24 +187,7 @@ class BahdanauAttention(BahdanauScore, AttentionMechanism):
             name=name,
             **kwargs,
         )
-        self.units, self.normalize, self.probability_fn_name = units, normalize, probability_fn
+        self.units, self.normalize = units, normalize
         self.attention_v_initializer = initializers.get(kernel_initializer)
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
-
-    def calculate_attention(self, query, state):
-        alignments = self.align(self.score(query), state)
-        return alignments, alignments
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "normalize": self.normalize,
-            "probability_fn": probability_config(self.probability_fn_name),
-            "kernel_initializer": initializers.serialize(self.attention_v_initializer),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "probability_fn": probability_from_config(config["probability_fn"])})

@@ -141,9 +141,6 @@ class LuongMonotonicAttention(LuongScore, MonotonicMechanism):
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
 
-    def get_config(self):
-        return {**super().get_config(), "units": self.units, "scale": self.scale}
-
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class BahdanauMonotonicAttention(BahdanauScore, MonotonicMechanism):
@@ -189,11 +186,3 @@ class BahdanauMonotonicAttention(BahdanauScore, MonotonicMechanism):
         self.attention_v_initializer = initializers.get(kernel_initializer)
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "normalize": self.normalize,
-            "kernel_initializer": initializers.serialize(self.attention_v_initializer),
-        }
