@@ -99,11 +99,12 @@ def attention_training(backends, jits, batch=64):
 
 
 def transformer_training(backends, jits, batch=32):
-    """A Transformer's train step: 3 + 3 layers, 256 units, vocabulary 8000."""
+    """A Transformer's train step: 3 + 3 layers, 256 units, vocabulary 8000; beside it KerasHub's layers."""
     sizes = dict(vocabulary=8000, source=20, target=40)
     case = seq2seq("transformer-v8000", "k3seq.models.transformer:TransformerSeq2Seq", TRANSFORMER, sizes, batch, padded=True)
     tokens = float(case.sample_weight.sum())
-    return [Work(case, case.name, "train", backend, jit, tokens=tokens) for backend, jit in modes(backends, jits)]
+    rows = [Work(case, case.name, "train", backend, jit, tokens=tokens) for backend, jit in modes(backends, jits)]
+    return rows + [replace(row, who="hub", maker=f"{PEERS}.hub:train") for row in rows]
 
 
 TRANSFORMER = dict(source_vocabulary=8000, target_vocabulary=8000, units=256, dense=1024, heads=4, depth=3, max_steps=64)
@@ -121,11 +122,24 @@ def decoding(name, beams, backends, jits, batch=32, steps=40):
     problem = f"{name} greedy" if beams == 1 else f"{name} beam {beams}"
     sizes = dict(vocabulary=vocabulary, source=source, target=steps)
     case = seq2seq(problem, factory, arguments, sizes, batch, decode={"max_steps": steps, "start": 1, "end": 2})
-    pairs, options = modes(backends, jits), {"beams": beams}
-    rows = [Work(case, problem, "decode", backend, jit, options=options) for backend, jit in pairs]
-    if arguments.get("heads") and "torch" in dict(pairs):
-        rows.append(Work(case, problem, "decode", "torch", None, "transformers", f"{PEERS}.marian:decode", options=options))
-    return rows
+    options = {"beams": beams}
+    rows = [Work(case, problem, "decode", backend, jit, options=options) for backend, jit in modes(backends, jits)]
+    return rows + decoding_peers(rows, backends) if name.startswith("transformer") else rows
+
+
+def decoding_peers(rows, backends):
+    """Other packages with the model of k3seq's rows: KerasHub on each backend, transformers and CTranslate2 beside PyTorch.
+
+    KerasHub compiles its generation on JAX in every mode: it stands beside each backend's first mode alone. CTranslate2 runs on
+    no backend; it is PyTorch's neighbour as the other way to serve a PyTorch model.
+    """
+    first, found = modes(backends, "first"), []
+    found += [replace(r, who="hub", maker=f"{PEERS}.hub:decode") for r in rows if (r.backend, r.jit) in first]
+    beside = {row.backend: replace(row, jit=None) for row in rows}
+    if "torch" in beside:
+        found.append(replace(beside["torch"], who="transformers", maker=f"{PEERS}.marian:decode"))
+        found.append(replace(beside["torch"], who="ctranslate2", maker=f"{PEERS}.ctranslate:decode"))
+    return found
 
 
 def layer(name, factories, arguments, backends, jits, batch=64, steps=40, inputs=256, padded=False, native=False):

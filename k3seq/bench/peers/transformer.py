@@ -1,0 +1,66 @@
+"""What every package needs to run k3seq's `TransformerSeq2Seq`, in NumPy: its starting weights, its positions, and how the
+hypotheses it finds are counted and scored. Imports no keras.
+
+Biases start at 0 and the scales of LayerNorm at 1; its epsilon is `EPSILON`.
+"""
+
+import numpy as np
+
+EPSILON = 1e-3  # of keras.layers.LayerNormalization
+ATTENTION = ("query", "key", "value", "output")
+
+
+def starting_weights(sizes, weights):
+    """The matrices, drawn in the order of the model's variables.
+
+    Args:
+        sizes: the arguments of `TransformerSeq2Seq`. weights: `running.Weights`.
+
+    Returns:
+        {"source", "target": (vocabulary, units), "encoders", "decoders": blocks, "output": (units, vocabulary)}; a block is
+        {"inner", "outer": matrices, "self" (decoders: and "cross"): {"query", "key", "value", "output"}}, all of shape
+        (inputs, outputs), heads side by side in the outputs of the first three.
+    """
+    units, dense, depth = sizes["units"], sizes["dense"], sizes["depth"]
+
+    def block(*attentions):
+        made = {"inner": weights.draw(units, dense), "outer": weights.draw(dense, units)}
+        return made | {attention: {name: weights.draw(units, units) for name in ATTENTION} for attention in attentions}
+
+    return {
+        "source": weights.draw(sizes["source_vocabulary"], units),
+        "target": weights.draw(sizes["target_vocabulary"], units),
+        "encoders": [block("self") for _ in range(depth)],
+        "decoders": [block("self", "cross") for _ in range(depth)],
+        "output": weights.draw(units, sizes["target_vocabulary"]),
+    }
+
+
+def positions(steps, units):
+    """The sinusoids (steps, units) float32 of Vaswani et al. 2017, section 3.5, sine and cosine taking turns."""
+    angles = np.arange(steps)[:, None] * 10000.0 ** (-np.arange(0, units, 2) / units)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(steps, -1)[:, :units].astype("float32")
+
+
+def lengths(tokens, end):
+    """Tokens (b, t) up to and with the first `end` of each row, (b,); t where there is none."""
+    ended = tokens == end
+    return np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, tokens.shape[1])
+
+
+def shifted(tokens, start):
+    """What the model is given to say what it thinks of tokens (b, t): the same, one later, after `start`."""
+    return np.concatenate([np.full_like(tokens[:, :1], start), tokens[:, :-1]], axis=1)
+
+
+def score(logits, tokens, end):
+    """The rows' mean sum of log-probabilities, the end token's among them: k3seq's score of hypotheses, without penalties.
+
+    Args:
+        logits: (b, t, v), the model's over `shifted(tokens)`. tokens: (b, t). end: what lies behind it does not count.
+    """
+    logits = logits.astype("float64")
+    top = logits.max(axis=-1)
+    chosen = np.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    gained = chosen - top - np.log(np.exp(logits - top[..., None]).sum(axis=-1))
+    return float(np.where(np.arange(tokens.shape[1]) < lengths(tokens, end)[:, None], gained, 0.0).sum(axis=1).mean())
