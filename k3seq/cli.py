@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from k3seq import __version__, matrix
+from k3seq.allocator import keep_memory
 from k3seq.commands.record import check_json, write_json
 from k3seq.errors import K3SeqError, UsageError
 
@@ -316,6 +317,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code; an error is one line on stderr (a traceback too where K3SEQ_DEBUG=1)."""
     global _arguments
     _arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # a process of its own
+        keep_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
     if os.getcwd() not in sys.path:

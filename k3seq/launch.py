@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from k3seq import matrix
+from k3seq.allocator import keep_memory
 from k3seq.errors import UsageError
 
 TIMEOUT = 600.0
@@ -225,11 +226,8 @@ def write(path, value):
         if isinstance(value, list | tuple):
             return [plain(v, [*place, i]) for i, v in enumerate(value)]
         where = "".join(f"[{p!r}]" for p in place) or "the top"
-        kind = (
-            "a dict with a key that is no str"
-            if isinstance(value, dict)
-            else f"{type(value).__module__}.{type(value).__name__}"
-        )
+        named = f"{type(value).__module__}.{type(value).__name__}"
+        kind = "a dict with a key that is no str" if isinstance(value, dict) else named
         raise UsageError(f"Expected JSON values and NumPy arrays. Received: {kind} at {where}")
 
     document = {"value": plain(value, []), "arrays": places}
@@ -260,6 +258,7 @@ def read(path):
 
 def serve():
     """The worker's side: answers requests until its stdin closes."""
+    keep_memory()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     os.dup2(2, 1)  # what the function prints, from C too, goes to stderr
