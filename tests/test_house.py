@@ -66,11 +66,15 @@ NOT_AT_THE_TOP = {
 }
 # what a rule above would refuse, and why it may be: it holds no command, only the JSON that all of them write
 EXCEPTED = {"k3seq.cli": ("k3seq.commands.record",)}
-# the one file of each framework, the native peers of the benchmark, and the rooms that may use the seam
-SEAM = {f"k3seq.backend.{name}": (name, f"{name}lib") for name in ("jax", "tensorflow", "torch")}
+# the files of each framework, the native peers of the benchmark, and the rooms that may use the seam
+NAMES = ("jax", "tensorflow", "torch")
+SEAM = {f"k3seq.backend.{p.stem}": (n, f"{n}lib") for n in NAMES for p in (PACKAGE / "backend").glob(f"{n}*.py")}
 SEAM |= {f"k3seq.bench.peers.{name}_lstm": (name,) for name in ("jax", "torch")}
 MAY_USE_BACKEND = (
     "k3seq.layers.recurrent",
+    "k3seq.layers.projection",
+    "k3seq.layers.global_attention",
+    "k3seq.layers.nested",
     "k3seq.decode",
     "k3seq.seq2seq",
     "k3seq.parity.slopes",
@@ -226,7 +230,8 @@ def test_a_long_file_is_found_unless_its_reason_is_given(tmp_path):
 
 
 def signatures(source):
-    """Public name -> its arguments (of a class: those of each public method) of the definitions and constants of a module."""
+    """Public name -> its arguments (of a class: those of each public method) of the definitions and constants of a module, and
+    of those that it hands on from another one (`import name as name`)."""
     found = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
@@ -237,6 +242,9 @@ def signatures(source):
             found[node.name] = {m.name: ast.unparse(m.args).replace("self, state, ", "self, ") for m in methods}
         elif isinstance(node, ast.Assign):
             found |= {t.id: None for t in node.targets if isinstance(t, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and any(alias.asname == alias.name for alias in node.names):
+            there = signatures((PACKAGE.parent / node.module.replace(".", "/")).with_suffix(".py").read_text(encoding="utf-8"))
+            found |= {alias.name: there[alias.name] for alias in node.names}
     return {name: arguments for name, arguments in found.items() if not name.startswith("_")}
 
 
@@ -254,6 +262,7 @@ def test_the_backends_have_the_same_names_and_signatures():
 def test_signatures_tell_a_renamed_argument():
     one, other = signatures("def f(x, jit=None): ...\ndef _g(): ..."), signatures("def f(x, jitted=None): ...")
     assert one == {"f": "x, jit=None"} and one != other
+    assert "cell" not in signatures("from k3seq.backend.loop import run as run")["run"]
 
 
 def backend_checks(source):

@@ -94,6 +94,7 @@ class StepContract:
                 raise UsageError(f"Expected losses named {sorted(self.loss_names)} from objective. Received: {sorted(losses)}")
             added = [ops.sum(ops.cast(loss, "float32")) for loss in self.losses]
             total = sum([ops.cast(losses[name], "float32") for name in self.loss_names] + added)
+        y_pred = None if self._compile_metrics is None else y_pred  # nobody else asks: a micro-batch need not keep it
         return ops.cast(total, "float32"), losses, y_pred, ops.cast(self.batch_weight(*batch), "float32")
 
     def _micro_batches(self, batch):
@@ -123,8 +124,10 @@ class StepContract:
 
     def _norm_of(self, gradients):
         """Global norm of the gradients in float32, without the loss scale, in the scope of the optimizer's variables."""
-        squares = [ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients]
-        return ops.sqrt(sum(squares, ops.zeros((), "float32"))) / self._scaled(ops.ones((), "float32"))
+        return self._root_of_squares(gradients) / self._scaled(1.0)
+
+    def _root_of_squares(self, gradients):
+        return ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in gradients))
 
     def _scaled(self, loss):
         return loss if self.optimizer is None else self.optimizer.scale_loss(loss)
@@ -136,17 +139,24 @@ class StepContract:
     def _record(self, batch, forward, keep=True):
         """Adds one (micro-)batch to the metrics; `keep` is False (a tensor under jit) for a refused step."""
         total, losses, y_pred, weight = forward
-        weight = ops.where(keep, weight, 0.0)
-        self._loss_tracker.update_state(ops.where(keep, total, 0.0), sample_weight=weight)
+        self._count(self._loss_tracker, total, weight, keep)
         for mean in self._loss_means:
-            mean.update_state(ops.where(keep, ops.cast(losses[mean.name], "float32"), 0.0), sample_weight=weight)
-        if y_pred is not None and self._compile_metrics is not None:
+            self._count(mean, ops.cast(losses[mean.name], "float32"), weight, keep)
+        if y_pred is not None:
             _, y, sample_weight = batch
             self._compile_metrics.update_state(y, y_pred, sample_weight)
 
     def _record_step(self, norm, finite):
-        self._gradient_norm.update_state(ops.where(finite, norm, 0.0), sample_weight=ops.cast(finite, "float32"))
-        self._refused.update_state(1.0 - ops.cast(finite, "float32"))
+        """Adds the step to the metrics; `finite` is a bool, a tensor under jit."""
+        self._count(self._gradient_norm, norm, 1.0, finite)
+        if finite is not True:
+            self._refused.update_state(1.0 - ops.cast(finite, "float32"))
+
+    def _count(self, mean, value, weight, keep):
+        """Adds a scalar to a mean where `keep`, a bool or, under jit, a tensor."""
+        if keep is not True:
+            value, weight = ops.where(keep, value, 0.0), ops.where(keep, weight, 0.0)
+        mean.update_state(value, sample_weight=weight)
 
     def _logs(self, training):
         logs = self.get_metrics_result()

@@ -9,6 +9,8 @@ from keras import tree
 
 from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, counted, unpack
+from k3seq.backend.tensorflow_recurrent import gru_sequence as gru_sequence
+from k3seq.backend.tensorflow_recurrent import lstm_sequence as lstm_sequence
 
 
 def describe():
@@ -20,7 +22,7 @@ def describe():
         "keras": keras.__version__,
         "devices": devices,
         "jit": any(name.startswith("GPU") for name in devices),
-        "kernels": {f"{n}_sequence": "tf.while_loop, also over an unknown number of steps" for n in ("lstm", "gru")},
+        "kernels": {f"{n}_sequence": "tf.while_loop with a backward pass of its own" for n in ("lstm", "gru")},
     }
 
 
@@ -72,73 +74,26 @@ def compiled(function, variables=(), jit=None):
     return call
 
 
+def ready(layer, args, kwargs):
+    """Whether a layer need only be called: no; a call is traced once, and Keras may do around it what it does."""
+    return False
+
+
+crossentropies = None
+
+
 def dense(gradient):
     """A gradient with one value per weight: slices of an embedding summed over repeated ids; None stays None."""
     return None if gradient is None else tf.convert_to_tensor(gradient)
 
 
-def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
-    """All steps of an LSTM in one `tf.while_loop`, gates in the order i, f, g, o; unlike `keras.ops.scan` also over steps whose
-    number is known only when the graph runs, as it is once `fit` has seen two lengths.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h, c: (b, d) initial states. kernel: (inputs, 4d). recurrent_kernel: (d, 4d). bias: (4d,).
-
-    Returns:
-        (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
-    """
-
-    def step(now, h, c):
-        i, f, g, o = tf.split(now + tf.matmul(h, recurrent_kernel), 4, axis=-1)
-        c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-        return tf.sigmoid(o) * tf.tanh(c), c
-
-    return _recurrence(step, tf.matmul(x, kernel) + bias, lengths, (h, c))
-
-
-def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
-    """All steps of a GRU in one `tf.while_loop`, gates in the order z, r, h, the reset gate on the recurrent product.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h: (b, d) initial state. kernel: (inputs, 3d). recurrent_kernel: (d, 3d). bias: (2, 3d).
-
-    Returns:
-        (outputs, h): (b, s, d), zero at padding; and the state after each row's last real step, (b, d).
-    """
-
-    def step(now, h):
-        xz, xr, xh = tf.split(now, 3, axis=-1)
-        hz, hr, hh = tf.split(tf.matmul(h, recurrent_kernel) + bias[1], 3, axis=-1)
-        z = tf.sigmoid(xz + hz)
-        return (z * h + (1 - z) * tf.tanh(xh + tf.sigmoid(xr + hr) * hh),)
-
-    return _recurrence(step, tf.matmul(x, kernel) + bias[0], lengths, (h,))
-
-
-def _recurrence(step, projected, lengths, states):
-    columns = tf.transpose(projected, [1, 0, 2])
-    steps = tf.shape(columns)[0]
-    inputs = tf.TensorArray(columns.dtype, steps, element_shape=columns.shape[1:]).unstack(columns)
-    outputs = tf.TensorArray(states[0].dtype, steps, element_shape=states[0].shape)
-    ends = None if lengths is None else tf.cast(lengths, tf.int32)[:, None]
-
-    def advance(t, states, outputs):
-        new = step(inputs.read(t), *states)
-        output = new[0]
-        if ends is not None:
-            real = t < ends
-            new = tuple(tf.where(real, after, before) for after, before in zip(new, states, strict=True))
-            output = tf.where(real, output, 0.0)
-        return t + 1, new, outputs.write(t, output)
-
-    shapes = (tf.TensorShape([]), tuple(state.shape for state in states), tf.TensorShape(None))
-    begin = (tf.constant(0), tuple(states), outputs)
-    _, states, outputs = tf.while_loop(lambda t, *_: t < steps, advance, begin, shapes, maximum_iterations=steps)
-    outputs = tf.transpose(outputs.stack(), [1, 0, 2])
-    outputs.set_shape([*projected.shape[:2], states[0].shape[1]])
-    return outputs, *states
+def affine(x, kernel, bias=None):
+    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None."""
+    rows = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), kernel)
+    rows = rows if bias is None else tf.nn.bias_add(rows, bias)
+    out = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [kernel.shape[-1]]], 0))
+    out.set_shape((*x.shape[:-1], kernel.shape[-1]))
+    return out
 
 
 def known(value):

@@ -1,6 +1,4 @@
-"""PyTorch: autograd, eager, with the fused LSTM of ATen where its conditions hold."""
-
-import itertools
+"""PyTorch: autograd, eager, with fused kernels where their conditions hold."""
 
 import keras
 import numpy as np
@@ -10,6 +8,11 @@ from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, unpack
+from k3seq.backend.torch_adam import apply
+from k3seq.backend.torch_call import ready as ready
+from k3seq.backend.torch_loss import crossentropies as crossentropies
+from k3seq.backend.torch_recurrent import gru_sequence as gru_sequence
+from k3seq.backend.torch_recurrent import lstm_sequence as lstm_sequence
 
 
 def describe():
@@ -87,85 +90,9 @@ def dense(gradient):
     return gradient
 
 
-def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
-    """All steps of an LSTM in one fused call (`torch.lstm`), gates in the order i, f, g, o.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h, c: (b, d) initial states. kernel: (inputs, 4d). recurrent_kernel: (d, 4d). bias: (4d,).
-
-    Returns:
-        (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
-    """
-    if lengths is not None and x.device.type == "cpu":
-        return _held_lstm(x, lengths, h, c, kernel, recurrent_kernel, bias)
-    weights = [kernel.T, recurrent_kernel.T, bias, torch.zeros_like(bias)]
-    return _fused(torch.lstm, x, lengths, (h, c), weights)
-
-
-# What is added to the gates at padding: beside it every other term is small, and it fits into float16.
-_HOLD = 1e4
-
-
-def _held_lstm(x, lengths, h, c, kernel, recurrent_kernel, bias):
-    """`lstm_sequence` over whole rows, padding included: one more input is 1 at padding, and closes i and opens f there.
-
-    On a CPU torch runs whole rows in oneDNN's kernel, forward and backward, and packed ones in a loop of small operations.
-    """
-    d = h.shape[1]
-    padding = (torch.arange(x.shape[1], device=x.device)[None] >= lengths[:, None])[:, :, None]
-    hold = torch.cat([kernel.new_full((d,), -_HOLD), kernel.new_full((d,), _HOLD), kernel.new_zeros(2 * d)])
-    x = torch.cat([x.masked_fill(padding, 0.0), padding.to(x.dtype)], -1)  # padding may hold anything, NaN too
-    outputs, _, (c,) = torch.lstm(
-        x,
-        (h[None], c[None]),
-        [torch.cat([kernel, hold[None]]).T, recurrent_kernel.T, bias, torch.zeros_like(bias)],
-        *(True, 1, 0.0, torch.is_grad_enabled(), False, True),
-    )
-    ends = (lengths.long() - 1).clamp(min=0)[:, None, None].expand(-1, 1, d)
-    h = torch.where(lengths[:, None] > 0, outputs.gather(1, ends)[:, 0], h)
-    return outputs.masked_fill(padding, 0.0), h, c
-
-
-def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
-    """All steps of a GRU in one fused call (`torch.gru`), gates in the order z, r, h, the reset gate on the recurrent product.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h: (b, d) initial state. kernel: (inputs, 3d). recurrent_kernel: (d, 3d). bias: (2, 3d).
-
-    Returns:
-        (outputs, h): (b, s, d), zero at padding; and the state after each row's last real step, (b, d).
-    """
-
-    def torch_order(weight):  # r, z, h
-        z, r, candidate = weight.chunk(3, -1)
-        return torch.cat([r, z, candidate], -1)
-
-    weights = [torch_order(kernel).T, torch_order(recurrent_kernel).T, torch_order(bias[0]), torch_order(bias[1])]
-    return _fused(torch.gru, x, lengths, (h,), weights)
-
-
-def _fused(kernel, x, lengths, states, weights):
-    """(outputs, *states) of a kernel of torch's: over whole rows, or packed where there are lengths."""
-
-    def hidden(order=slice(None)):
-        chosen = tuple(state[None, order] for state in states)
-        return chosen if len(chosen) > 1 else chosen[0]
-
-    options = (weights, True, 1, 0.0, torch.is_grad_enabled(), False)
-    if lengths is None:
-        outputs, *last = kernel(x, hidden(), *options, True)
-        return outputs, *(state[0] for state in last)
-    # A packed row needs at least one step: an empty row takes one, whose results its initial state and zeros then replace.
-    packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
-    data, *last = kernel(packed.data, packed.batch_sizes, hidden(packed.sorted_indices), *options)
-    back = packed.unsorted_indices
-    packed = torch.nn.utils.rnn.PackedSequence(data, packed.batch_sizes, packed.sorted_indices, back)
-    outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
-    filled = (lengths > 0)[:, None]
-    ends = (torch.where(filled, state[0, back], before) for state, before in zip(last, states, strict=True))
-    return torch.where(filled[:, :, None], outputs, 0.0), *ends
+def affine(x, kernel, bias=None):
+    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None."""
+    return torch.nn.functional.linear(x, kernel.T, bias)
 
 
 def known(value):
@@ -198,30 +125,37 @@ def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
 
+    def _symbolic_build(self, *args, **kwargs):
+        # Keras goes through all layers before each batch of `train_on_batch`; the first one since `compile` has built them.
+        if self.train_function is None or not self.built:
+            super()._symbolic_build(*args, **kwargs)
+
     def train_step(self, data):
         batch = unpack(data)
-        variables = [variable.value for variable in self.trainable_variables]
-        before = [variable.value.clone() for variable in self.non_trainable_variables]
-        metrics_before = [variable.value.clone() for variable in self.metrics_variables]
+        trainable = self.trainable_variables
+        values = [variable.value for variable in trainable]
+        before = {id(v): v.value.clone() for v in (*self.non_trainable_variables, *self.metrics_variables)}
         parts, forwards = [], []
         for micro in self._micro_batches(batch):
-            forward = self._losses_of(micro, training=True)
-            gradients = torch.autograd.grad(self._scaled(forward[0]), variables, materialize_grads=True)
-            forward = tree.map_structure(lambda leaf: None if leaf is None else leaf.detach(), forward)
-            parts.append((forward[3], gradients))
-            forwards.append((micro, forward))
+            total, losses, y_pred, weight = self._losses_of(micro, training=True)
+            gradients = torch.autograd.grad(self._scaled(total), values, materialize_grads=True)
+            losses, y_pred = tree.map_structure(_detached, (losses, y_pred))
+            parts.append((weight, gradients))
+            forwards.append((micro, (total.detach(), losses, y_pred, weight)))
         with torch.no_grad():
             gradients = self._mean_gradients(parts)
             norm = self._norm_of(gradients)
-            finite = torch.isfinite(norm) & torch.stack([torch.isfinite(forward[0]) for _, forward in forwards]).all()
-            keep = bool(finite) or not self._step_options["refuse_nonfinite"]
+            # On a device this is where the host waits.
+            finite = torch.stack([norm, *(forward[0] for _, forward in forwards)]).isfinite().all().item()
+            keep = finite or not self._step_options["refuse_nonfinite"]
             if keep or not self._refuses():
-                self.optimizer.apply(gradients, self.trainable_variables)
+                apply(self.optimizer, gradients, trainable, values)
             if not keep:
-                _restore(self.non_trainable_variables, before)
-                _restore(self.metrics_variables, metrics_before)
+                # A compiled loss makes its means in the first step: they were not there before, and begin at zero.
+                for variable in (*self.non_trainable_variables, *self.metrics_variables):
+                    variable.assign(before.get(id(variable), torch.zeros_like(variable.value)))
             for micro, forward in forwards:
-                self._record(micro, forward, torch.tensor(keep, device=norm.device))
+                self._record(micro, forward, keep)
             self._record_step(norm, finite)
             return self._logs(training=True)
 
@@ -230,9 +164,15 @@ class StepMixin(StepContract):
         self._record(batch, self._losses_of(batch, training=False))
         return self._logs(training=False)
 
+    def _count(self, mean, value, weight, keep):
+        if keep:
+            mean.total.value.add_(value * weight)
+            mean.count.value.add_(weight)
 
-def _restore(variables, before):
-    """Gives variables their earlier values."""
-    # A compiled loss makes its means in the first step: they were not there before, and begin at zero.
-    for variable, value in itertools.zip_longest(variables, before):
-        variable.assign(torch.zeros_like(variable.value) if value is None else value)
+    def _root_of_squares(self, gradients):
+        norms = torch._foreach_norm([gradient.float() for gradient in gradients])
+        return torch.stack(norms).square().sum().sqrt()  # infinite where a square is, as on the other backends
+
+
+def _detached(leaf):
+    return leaf.detach() if torch.is_tensor(leaf) else leaf

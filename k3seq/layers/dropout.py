@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from k3seq.errors import UsageError
+from k3seq.layers.nested import Nested
 from k3seq.random import keyed
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
-class Dropout(keras.layers.Layer):
+class Dropout(Nested, keras.layers.Layer):
     """Sets inputs to zero with probability `rate` in training and scales the rest, so that a model trains alike everywhere.
 
     A mask depends on the seed, the layer's path and how often the layer has been called in training: layers of one model may

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from k3seq.layers.nested import Nested
 from k3seq.layers.positions import PositionEmbedding, SinusoidalPositions
 
 POSITIONS = {None: None, "sinusoidal": SinusoidalPositions, "learned": PositionEmbedding}
@@ -78,3 +79,8 @@ class TokenEmbedding(keras.layers.Layer):
             "scale": self.scale,
             "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
         }
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class Embedding(Nested, keras.layers.Embedding):
+    """`keras.layers.Embedding`, in a layer of k3seq only called."""

@@ -3,12 +3,14 @@
 import keras
 from keras import initializers, ops
 
+from k3seq import backend
 from k3seq.layers.masks import key_mask, masked_softmax
+from k3seq.layers.nested import Nested
 from k3seq.layers.scores import luong_score
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
-class GlobalAttention(keras.layers.Layer):
+class GlobalAttention(Nested, keras.layers.Layer):
     """Luong's global attention with the "general" score, without input feeding (https://arxiv.org/abs/1508.04025, eq. 5, 7, 8).
 
     Because no step waits for the attention of the one before it, a whole target is attended in three products.
@@ -36,13 +38,13 @@ class GlobalAttention(keras.layers.Layer):
 
     def keys(self, memory):
         """Projects memory (b, s, m) to keys (b, s, d)."""
-        return ops.matmul(memory, ops.cast(self.key_kernel, memory.dtype))
+        return backend.affine(memory, ops.cast(self.key_kernel, memory.dtype))
 
     def call(self, query, keys, memory, memory_mask=None):
         alignments = masked_softmax(luong_score(query, keys), key_mask(memory_mask))
         context = ops.matmul(alignments, memory)
         both = ops.concatenate([context, query], axis=-1)
-        return ops.tanh(ops.matmul(both, ops.cast(self.output_kernel, both.dtype))), alignments
+        return ops.tanh(backend.affine(both, ops.cast(self.output_kernel, both.dtype))), alignments
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}

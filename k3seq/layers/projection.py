@@ -1,7 +1,25 @@
-"""A linear map without a bias."""
+"""Linear maps of the last axis: with a bias, and without."""
 
 import keras
 from keras import initializers, ops
+
+from k3seq import backend
+from k3seq.layers.nested import Nested
+
+
+@keras.saving.register_keras_serializable(package="k3seq")
+class Dense(Nested, keras.layers.Dense):
+    """`keras.layers.Dense`, the same weights and numbers: float x (..., depth) to (..., units), one product of all rows.
+
+    Quantised it is Keras' own call.
+    """
+
+    def call(self, inputs, training=None):
+        if self.quantization_mode is not None:
+            return super().call(inputs, training=training)
+        bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
+        x = backend.affine(inputs, ops.convert_to_tensor(self.kernel), bias)
+        return x if self.activation is None else self.activation(x)
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -21,7 +39,7 @@ class Projection(keras.layers.Layer):
         self.kernel = self.add_weight(name="kernel", shape=(x_shape[-1], self.units), initializer=self.kernel_initializer)
 
     def call(self, x):
-        return x @ ops.cast(self.kernel, x.dtype)
+        return backend.affine(x, ops.cast(self.kernel, x.dtype))
 
     def compute_output_shape(self, x_shape):
         return (*x_shape[:-1], self.units)

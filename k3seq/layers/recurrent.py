@@ -6,6 +6,7 @@ from keras import ops, tree
 from k3seq import backend
 from k3seq.errors import UsageError
 from k3seq.layers.masks import length_mask
+from k3seq.layers.nested import Nested
 
 
 def recurrence(step, projected, lengths, states):
@@ -79,7 +80,7 @@ def _take(x, index):
 PADDINGS = ("right", "left")
 
 
-class Recurrent(keras.layers.Layer):
+class Recurrent(Nested, keras.layers.Layer):
     """A recurrent layer with explicit lengths that always gives its outputs and its last state.
 
     Call it with x (b, s, inputs); `lengths` (b,) int32, the real steps of each row (None: all); `initial_state`, as the cell
@@ -91,7 +92,7 @@ class Recurrent(keras.layers.Layer):
 
     Args:
         units: int >= 1.
-        fused: use the backend's own kernel where there is one; False: the `keras.ops` definition.
+        fused: use the backend's own kernel (no forward-mode derivatives); False: the `keras.ops` definition.
         padding: "right" or "left", where the padding of a row stands.
 
     Raises:
@@ -120,15 +121,9 @@ class Recurrent(keras.layers.Layer):
         """The part of a step that needs the input alone: x (..., inputs) -> (..., p)."""
         return ops.matmul(x, kernel) + bias
 
-    def _sequence(self):
-        return getattr(backend, self.kernel_name) if self.fused else None
-
     def explain(self):
         """The path that a call takes, and why not a faster one, as a line of text."""
-        if not self.fused:
-            return "keras.ops scan: fused=False was asked for"
-        kernel = backend.describe()["kernels"][self.kernel_name]
-        return kernel if self._sequence() else f"keras.ops scan: this backend's fused kernel is {kernel}"
+        return backend.describe()["kernels"][self.kernel_name] if self.fused else "keras.ops scan: fused=False was asked for"
 
     def start(self, batch):
         """The zero state of so many rows, (batch, units) each."""
@@ -136,11 +131,12 @@ class Recurrent(keras.layers.Layer):
 
     def call(self, x, lengths=None, initial_state=None):
         state = self.start(ops.shape(x)[0]) if initial_state is None else initial_state
-        states = [ops.cast(leaf, self.compute_dtype) for leaf in tree.flatten(state)]
+        states = [ops.cast(leaf, self.compute_dtype) for leaf in self._leaves(state)]
         left = self.padding == "left" and lengths is not None
         x = to_left(x, lengths) if left else x
-        outputs, *states = (self._sequence() or self.definition)(x, lengths, *states, *self._weights())
-        return (to_right(outputs, lengths) if left else outputs), tree.pack_sequence_as(self.state_like, states)
+        sequence = getattr(backend, self.kernel_name) if self.fused else self.definition
+        outputs, *states = sequence(x, lengths, *states, *self._weights())
+        return (to_right(outputs, lengths) if left else outputs), self._packed(states)
 
     def step(self, x, state):
         """One step: x (b, inputs), a state -> (output (b, units), state)."""
@@ -148,6 +144,12 @@ class Recurrent(keras.layers.Layer):
         projected = self.project(ops.cast(x, self.compute_dtype), kernel, bias)
         states = self.cell(projected, *tree.flatten(state), recurrent_kernel, bias)
         return states[0], tree.pack_sequence_as(self.state_like, list(states))
+
+    def _leaves(self, state):
+        return state if isinstance(self.state_like, tuple) else (state,)
+
+    def _packed(self, states):
+        return tuple(states) if isinstance(self.state_like, tuple) else states[0]
 
     def _weights(self):
         return [ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.recurrent_kernel, self.bias)]
@@ -160,7 +162,7 @@ class Recurrent(keras.layers.Layer):
         return {**super().get_config(), "units": self.units, "fused": self.fused, "padding": self.padding}
 
 
-class Bidirectional(keras.layers.Layer):
+class Bidirectional(Nested, keras.layers.Layer):
     """Two layers of one kind over a row, one from each end (Schuster & Paliwal 1997), outputs and states side by side.
 
     Call it with x (b, s, inputs) and `lengths` (b,) int32 or None. Returns (outputs (b, s, 2 units), state), the last states of

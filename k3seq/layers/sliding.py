@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from k3seq.layers.masks import key_mask, length_mask, masked_softmax
+from k3seq.layers.projection import Dense
 
 
 def last_positions(lengths, width):
@@ -149,8 +150,8 @@ class Conclusion(_Window):
 
     def __init__(self, width, units, dense, **kwargs):
         super().__init__(width, units, dense, **kwargs)
-        self.inflate = keras.layers.Dense(dense, activation="relu", name="inflate", dtype=self.dtype_policy)
-        self.deflate = keras.layers.Dense(width * units, use_bias=False, name="deflate", dtype=self.dtype_policy)
+        self.inflate = Dense(dense, activation="relu", name="inflate", dtype=self.dtype_policy)
+        self.deflate = Dense(width * units, use_bias=False, name="deflate", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
         self.inflate.build((None, self.width * self.units))
@@ -287,7 +288,7 @@ class Debed(keras.layers.Layer):
     def __init__(self, vocabulary, units, **kwargs):
         super().__init__(**kwargs)
         self.vocabulary, self.units = vocabulary, units
-        self.project = keras.layers.Dense(vocabulary, name="project", dtype=self.dtype_policy)
+        self.project = Dense(vocabulary, name="project", dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
         self.project.build((None, None, self.units))

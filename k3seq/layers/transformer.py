@@ -9,6 +9,7 @@ from keras import ops
 
 from k3seq.layers.dropout import Dropout
 from k3seq.layers.masks import causal_mask, combine, key_mask, masked_softmax
+from k3seq.layers.projection import Dense
 
 
 class _ExplicitMask(keras.layers.Layer):
@@ -44,7 +45,7 @@ class MultiHeadAttention(_ExplicitMask):
         self.output_dense = self._dense(query_shape[-1], "output", (*query_shape[:-1], width))
 
     def _dense(self, units, name, shape):
-        layer = keras.layers.Dense(units, dtype=self.dtype_policy, name=name)
+        layer = Dense(units, dtype=self.dtype_policy, name=name)
         layer.build(shape)
         return layer
 
@@ -112,8 +113,8 @@ class _Block(_ExplicitMask):
         self.num_heads = num_heads
         self.key_dim = embed_dim if key_dim is None else key_dim
         self.dropout = dropout
-        self.dense_inner = keras.layers.Dense(dense_dim, activation="relu", dtype=self.dtype_policy, name="dense_inner")
-        self.dense_outer = keras.layers.Dense(embed_dim, dtype=self.dtype_policy, name="dense_outer")
+        self.dense_inner = Dense(dense_dim, activation="relu", dtype=self.dtype_policy, name="dense_inner")
+        self.dense_outer = Dense(embed_dim, dtype=self.dtype_policy, name="dense_outer")
         self.dense_norm = self._norm("dense_norm")
 
     def _attention(self, name):

@@ -4,14 +4,17 @@ import keras
 from keras import layers, ops
 
 from k3seq.layers.dropout import Dropout
+from k3seq.layers.embedding import Embedding
 from k3seq.layers.global_attention import GlobalAttention
 from k3seq.layers.lstm import LSTM, BidirectionalLSTM
 from k3seq.layers.masks import length_mask
+from k3seq.layers.nested import Nested
+from k3seq.layers.projection import Dense
 from k3seq.models.seq2seq import Seq2Seq, source_of, target_of
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
-class LSTMEncoder(layers.Layer):
+class LSTMEncoder(Nested, layers.Layer):
     """Embedding and a stack of LSTMs.
 
     Call it with tokens (b, s) int32 and lengths (b,) int32 or None. Returns (outputs (b, s, units), states): a list with one
@@ -34,7 +37,7 @@ class LSTMEncoder(layers.Layer):
         self.config = dict(
             vocabulary=vocabulary, embedding=embedding, units=units, depth=depth, bidirectional=bidirectional, dropout=dropout
         )
-        self.embedding = layers.Embedding(vocabulary, embedding, name="embedding", dtype=self.dtype_policy)
+        self.embedding = Embedding(vocabulary, embedding, name="embedding", dtype=self.dtype_policy)
         first = (BidirectionalLSTM, units // 2) if bidirectional else (LSTM, units)
         kinds = [first] + [(LSTM, units)] * (depth - 1)
         self.lstms = [kind(size, name=f"lstm_{i}", dtype=self.dtype_policy) for i, (kind, size) in enumerate(kinds)]
@@ -60,7 +63,7 @@ class LSTMEncoder(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
-class LSTMDecoder(layers.Layer):
+class LSTMDecoder(Nested, layers.Layer):
     """Embedding and a stack of LSTMs that begin in given states.
 
     Call it with tokens (b, t) int32 and states, a list with one (h, c) per layer. Returns (outputs (b, t, units), states).
@@ -76,7 +79,7 @@ class LSTMDecoder(layers.Layer):
         super().__init__(**kwargs)
         _check_sizes(vocabulary=vocabulary, embedding=embedding, units=units, depth=depth)
         self.config = dict(vocabulary=vocabulary, embedding=embedding, units=units, depth=depth, dropout=dropout)
-        self.embedding = layers.Embedding(vocabulary, embedding, name="embedding", dtype=self.dtype_policy)
+        self.embedding = Embedding(vocabulary, embedding, name="embedding", dtype=self.dtype_policy)
         self.lstms = [LSTM(units, name=f"lstm_{i}", dtype=self.dtype_policy) for i in range(depth)]
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 
@@ -137,7 +140,7 @@ class RecurrentSeq2Seq(Seq2Seq):
         self.build_between(units)
         self.dropout = Dropout(dropout, name="dropout", dtype=policy)
         self.dropout.build((None, None, units))
-        self.logits = layers.Dense(target_vocabulary, name="output", dtype=policy)
+        self.logits = Dense(target_vocabulary, name="output", dtype=policy)
         self.logits.build((None, None, units))
         self.built = True
 
@@ -166,7 +169,7 @@ class LSTMSeq2Seq(RecurrentSeq2Seq):
         source, lengths = source_of(inputs)
         _, states = self.encoder(source, lengths, training=training)
         outputs, _ = self.decoder(target_of(inputs), states, training=training)
-        return self.logits(self.dropout(outputs, training=training))
+        return self.logits(self.dropout(outputs, training=training), training=training)
 
     def start(self, inputs):
         _, states = self.encoder(*source_of(inputs))
@@ -200,7 +203,7 @@ class AttentionSeq2Seq(RecurrentSeq2Seq):
         memory, states = self._encoded(inputs, training=training)
         outputs, _ = self.decoder(target_of(inputs), states, training=training)
         attended, _ = self.attention(outputs, **memory)
-        return self.logits(self.dropout(attended, training=training))
+        return self.logits(self.dropout(attended, training=training), training=training)
 
     def _encoded(self, inputs, training=False):
         """(what attention reads, the encoder's last states)."""

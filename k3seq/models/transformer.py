@@ -1,11 +1,12 @@
 """The Transformer of Vaswani et al. 2017 (arXiv 1706.03762) as a seq2seq model."""
 
 import keras
-from keras import layers, ops
+from keras import ops
 
 from k3seq.layers.dropout import Dropout
 from k3seq.layers.embedding import TokenEmbedding
 from k3seq.layers.masks import length_mask
+from k3seq.layers.projection import Dense
 from k3seq.layers.transformer import TransformerDecoder, TransformerEncoder
 from k3seq.models.seq2seq import Seq2Seq, source_of, target_of
 
@@ -62,7 +63,7 @@ class TransformerSeq2Seq(Seq2Seq):
         self.encoders = [self._block(TransformerEncoder, f"encoder_{i}") for i in range(depth)]
         self.decoders = [self._block(TransformerDecoder, f"decoder_{i}") for i in range(depth)]
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
-        self.logits = layers.Dense(target_vocabulary, name="output", dtype=self.dtype_policy)
+        self.logits = Dense(target_vocabulary, name="output", dtype=self.dtype_policy)
         for embedding in (self.source_embedding, self.target_embedding):
             embedding.build((None, None))
         for encoder in self.encoders:

@@ -1,0 +1,134 @@
+"""Recurrent layers on JAX: a `lax.scan` with a backward pass of its own.
+
+XLA's own derivative of a scan adds up the gradients of the weights step by step and keeps every intermediate value of a step.
+Here a step keeps its states and gates alone, and the gradients of the weights and of the input are products over all steps
+after the loop. On a CPU the loop projects the input itself: added to a step from outside, the projection of all steps is read
+by index in the midst of the cell's arithmetic, which XLA then does not vectorise. On a GPU one product for all steps is faster.
+"""
+
+from functools import partial
+
+import jax
+from jax import numpy as jnp
+
+
+def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
+    """All steps of an LSTM, gates in the order i, f, g, o. Reverse-mode derivatives only.
+
+    Args:
+        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
+        h, c: (b, d) initial states. kernel: (inputs, 4d). recurrent_kernel: (d, 4d). bias: (4d,).
+
+    Returns:
+        (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
+    """
+    return _sequence(_LSTM, x, lengths, (h, c), kernel, recurrent_kernel, (bias, jnp.zeros_like(bias)))
+
+
+def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
+    """All steps of a GRU, gates in the order z, r, h, the reset gate on the recurrent product. Reverse-mode derivatives only.
+
+    Args:
+        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
+        h: (b, d) initial state. kernel: (inputs, 3d). recurrent_kernel: (d, 3d). bias: (2, 3d).
+
+    Returns:
+        (outputs, h): (b, s, d), zero at padding; and the state after each row's last real step, (b, d).
+    """
+    return _sequence(_GRU, x, lengths, (h,), kernel, recurrent_kernel, (bias[0], bias[1]))
+
+
+def _lstm_cell(gates, states):
+    i, f, g, o = jnp.split(gates, 4, -1)
+    c = jax.nn.sigmoid(f) * states[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def _gru_cell(gates, states):
+    (xz, xr, xh), (hz, hr, hh) = (jnp.split(part, 3, -1) for part in gates)
+    z = jax.nn.sigmoid(xz + hz)
+    return (z * states[0] + (1 - z) * jnp.tanh(xh + jax.nn.sigmoid(xr + hr) * hh),)
+
+
+# A cell with what joins the projections of input and state to its gates, and what parts the gradient of the gates again.
+_LSTM = (_lstm_cell, jnp.add, lambda slope: (slope, slope))
+_GRU = (_gru_cell, lambda x, h: (x, h), lambda slope: slope)
+
+
+def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
+    x = jnp.swapaxes(x, 0, 1)
+    real = None if lengths is None else (jnp.arange(len(x))[:, None] < lengths[None])[:, :, None]
+    outputs, states = _scan(kind, x, real, states, kernel, recurrent_kernel, biases)
+    return jnp.swapaxes(outputs, 0, 1), *states
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(kind, x, real, states, kernel, recurrent_kernel, biases):
+    """x (s, b, inputs), real (s, b, 1) bool or None -> (outputs (s, b, d), states)."""
+    return _ahead(kind, x, real, states, kernel, recurrent_kernel, biases)[0]
+
+
+def _ahead(kind, x, real, states, kernel, recurrent_kernel, biases):
+    _, join, _ = kind
+
+    def project(x):
+        return x @ kernel + biases[0]
+
+    hoisted = jax.default_backend() != "cpu"
+
+    def advance(states, now):
+        x, real = now
+        gates = join(x if hoisted else project(x), states[0] @ recurrent_kernel + biases[1])
+        after, output = _step(kind, real, gates, states)
+        return after, (output, states, gates)
+
+    last, (outputs, before, gates) = jax.lax.scan(advance, states, (_rows(project, x) if hoisted else x, real))
+    return (outputs, last), (x, real, before, gates, kernel, recurrent_kernel)
+
+
+def _back(kind, kept, slopes):
+    _, _, part = kind
+    x, real, before, gates, kernel, recurrent_kernel = kept
+    of_outputs, of_states = slopes
+
+    def retreat(of_states, now):
+        of_output, real, before, gates = now
+        _, pull = jax.vjp(partial(_step, kind, real), gates, before)
+        of_gates, of_states = pull((of_states, of_output))
+        _, of_projected = part(of_gates)
+        of_h = of_states[0] + of_projected @ recurrent_kernel.T
+        return (of_h, *of_states[1:]), of_gates
+
+    of_states, of_gates = jax.lax.scan(retreat, of_states, (of_outputs, real, before, gates), reverse=True)
+    of_x, of_h = part(of_gates)
+    return (
+        _rows(lambda rows: rows @ kernel.T, of_x),
+        None,
+        of_states,
+        _product(x, of_x),
+        _product(before[0], of_h),
+        (of_x.sum((0, 1)), of_h.sum((0, 1))),
+    )
+
+
+_scan.defvjp(_ahead, _back)
+
+
+def _step(kind, real, gates, states):
+    """(states, output) after a step; where it is not real the states stay and the output is 0."""
+    after = kind[0](gates, states)
+    if real is None:
+        return after, after[0]
+    output = jnp.where(real, after[0], 0)
+    return tuple(jnp.where(real, new, old) for new, old in zip(after, states, strict=True)), output
+
+
+def _rows(function, x):
+    """`function` of all rows at once: one axis of rows is XLA's fast case."""
+    rows = function(x.reshape(-1, x.shape[-1]))
+    return rows.reshape(*x.shape[:-1], rows.shape[-1])
+
+
+def _product(x, y):
+    """The sum over all rows of the outer products of x (s, b, i) and y (s, b, j)."""
+    return x.reshape(-1, x.shape[-1]).T @ y.reshape(-1, y.shape[-1])

@@ -1,0 +1,33 @@
+"""Cross-entropies of tokens on PyTorch, differentiated as a whole."""
+
+import torch
+
+
+class _Crossentropies(torch.autograd.Function):
+    # Autograd would fill a gradient of the log-probabilities with zeros, write the chosen ones into it and go over it again.
+
+    @staticmethod
+    def forward(ctx, logits, index, smoothing):
+        log_probabilities = torch.log_softmax(logits, -1)
+        ctx.save_for_backward(log_probabilities, index)
+        ctx.smoothing = smoothing
+        chosen = log_probabilities.gather(-1, index)[..., 0]
+        if not smoothing:
+            return -chosen
+        return -(1.0 - smoothing) * chosen - smoothing * log_probabilities.mean(-1)
+
+    @staticmethod
+    def backward(ctx, slopes):
+        log_probabilities, index = ctx.saved_tensors
+        slopes = slopes[..., None]
+        found = log_probabilities.exp()
+        if ctx.smoothing:
+            found.sub_(ctx.smoothing / found.shape[-1])
+        return found.mul_(slopes).scatter_add_(-1, index, slopes * (ctx.smoothing - 1.0)), None, None
+
+
+def crossentropies(labels, logits, smoothing):
+    """Cross-entropy of every token; labels (b, t) int ids, logits (b, t, v) float32, smoothing a float -> (b, t) float32."""
+    index = labels.long()
+    index = torch.where(index < 0, index + logits.shape[-1], index)[..., None]  # as `keras.ops` reads a label of weight 0
+    return _Crossentropies.apply(logits, index, smoothing)

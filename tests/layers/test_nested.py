@@ -1,0 +1,145 @@
+"""A layer within a layer: on torch only called, with the results and the effects of Keras' own call."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from k3seq import backend
+from k3seq.layers.dropout import Dropout
+from k3seq.layers.lstm import LSTM
+from k3seq.layers.nested import Nested
+from k3seq.layers.projection import Dense
+
+X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+
+
+class Outer(keras.layers.Layer):
+    """Calls one layer, which has its training from the context of the call."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def build(self, x_shape):
+        self.inner.build(x_shape)
+
+    def call(self, x, training=False):
+        return self.inner(x)
+
+
+class Given(Outer):
+    """Hands training on."""
+
+    def call(self, x, training=False):
+        return self.inner(x, training=training)
+
+
+class Seen(Nested, keras.layers.Layer):
+    """Adds its weight, and tells the type and the training of each call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seen = []
+
+    def build(self, x_shape):
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones", regularizer=keras.regularizers.L2(0.5))
+
+    def call(self, x, training=None):
+        self.seen.append((keras.backend.standardize_dtype(x.dtype), training))
+        self.add_loss(ops.sum(ops.cast(x, "float32")))
+        return x * ops.cast(self.scale, x.dtype)
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What `backend.ready` said, in order."""
+    told, original = [], backend.ready
+    monkeypatch.setattr(backend, "ready", lambda *args: told.append(original(*args)) or told[-1])
+    return told
+
+
+def eager():
+    return keras.backend.backend() == "torch"
+
+
+@pytest.mark.parametrize("inner", [LSTM(3), Dense(3, activation="tanh"), Dropout(0.5)], ids=lambda layer: layer.name)
+def test_a_layer_within_a_layer_gives_what_it_gives_alone(inner, answers):
+    outer = Outer(inner) if isinstance(inner, LSTM) else Given(inner)
+    outer.build((2, 3, 4))
+    alone, within = keras.tree.flatten(inner(X)), keras.tree.flatten(outer(X))
+    for one, other in zip(alone, within, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
+    assert answers == [False, eager()]
+
+
+def test_losses_and_regularisers_of_an_inner_layer_are_the_outer_one_s(answers):
+    outer = Outer(Seen())
+    for _ in range(2):  # the second call begins anew
+        outer(X, training=True)
+        assert len(outer.losses) == 2
+        np.testing.assert_allclose(ops.convert_to_numpy(sum(outer.losses)), X.sum() + 0.5, rtol=1e-5)
+
+
+def test_training_that_is_not_given_is_that_of_the_outer_call(answers):
+    outer = Outer(Seen())
+    for training in (True, False):
+        outer(X, training=training)
+    assert [training for _, training in outer.inner.seen[-2:]] == [True, False] and not any(answers)
+
+
+def test_what_is_ready_is_only_called(answers, monkeypatch):
+    outer = Given(Seen())
+    outer(X, training=True)
+    answers.clear()
+    outer(X, training=True)
+    assert answers == [eager()] and outer.inner.seen[-1] == ("float32", True)
+
+
+CHANGES = {
+    "a hook": lambda layer: layer.register_forward_hook(lambda *_: None),
+    "an activity regulariser": lambda layer: setattr(layer, "activity_regularizer", keras.regularizers.L2(0.1)),
+    "another type": lambda layer: setattr(layer, "dtype_policy", keras.DTypePolicy("bfloat16")),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_keras_has_to_do_is_done_by_keras(name, answers):
+    if name == "a hook" and not eager():
+        pytest.skip("hooks are torch's")
+    outer = Given(Seen())
+    outer(X, training=True)
+    CHANGES[name](outer.inner)
+    answers.clear()
+    outer(X, training=True)
+    assert answers == [False]
+    if name == "another type":
+        assert outer.inner.seen[-1][0] == "bfloat16"
+
+
+def test_one_that_watches_the_calls_of_keras_sees_inner_ones_too(monkeypatch):
+    outer, watched = Given(Seen()), []
+    outer(X, training=True)
+    original = keras.layers.Layer.__call__
+
+    def call(self, *args, **kwargs):
+        watched.append(self)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.layers.Layer, "__call__", call)
+    outer(X, training=True)
+    assert watched == [outer, outer.inner]
+
+
+def test_mixed_precision_reaches_the_weights_of_an_inner_layer(answers):
+    outer = Given(Seen(dtype="mixed_bfloat16"), dtype="mixed_bfloat16")
+    outer(X, training=True)
+    answers.clear()
+    found = outer(X, training=True)
+    assert answers == [eager()]
+    assert keras.backend.standardize_dtype(found.dtype) == "bfloat16" and outer.inner.seen[-1][0] == "bfloat16"
+    # Within an outer layer of another precision Keras casts.
+    outer = Given(Seen(dtype="mixed_bfloat16"))
+    outer(X, training=True)
+    answers.clear()
+    assert keras.backend.standardize_dtype(outer(X, training=True).dtype) == "bfloat16" and answers == [False]
