@@ -14,14 +14,14 @@ def ready(layer, args, kwargs):
 
     It is so within another layer's call, for a built layer without hooks, activity regulariser, quantisation or
     rematerialisation, whose arguments are tensors in its compute dtype without masks, None and bools, `training` among them
-    where it takes it; while nobody has put a call of their own in the place of Keras'.
+    where it takes it and only there; while nobody has put a call of their own in the place of Keras'.
     """
     if global_state.get_global_attribute("current_call_ctx") is None or keras.layers.Layer.__call__ is not _KERAS_CALL:
         return False
     if not layer.built or any(getattr(layer, name, None) for name in _AROUND):
         return False
-    if layer._call_has_training_arg and kwargs.get("training") is None:
-        return False
+    if kwargs.get("training") is None if layer._call_has_training_arg else "training" in kwargs:
+        return False  # Keras finds it in the outer call, or leaves out what the layer does not take
     policy, scope = layer.dtype_policy, get_autocast_scope()
     if policy.compute_dtype != (policy.variable_dtype if scope is None else scope.dtype):
         return False

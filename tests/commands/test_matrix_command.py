@@ -132,6 +132,6 @@ def test_ctrl_c_in_a_running_command_is_one_line(tmp_path, workers):
         if "up" in line:
             break
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "k3seq: interrupted" and "Traceback" not in err

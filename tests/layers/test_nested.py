@@ -88,6 +88,15 @@ def test_training_that_is_not_given_is_that_of_the_outer_call(answers):
     assert [training for _, training in outer.inner.seen[-2:]] == [True, False] and not any(answers)
 
 
+@pytest.mark.parametrize("training", [None, True])
+def test_training_is_not_handed_to_a_layer_that_takes_none(training, answers):
+    outer = Given(LSTM(3))
+    outer.build((2, 3, 4))
+    found, alone = outer(X, training=training), outer.inner(X)
+    np.testing.assert_array_equal(ops.convert_to_numpy(found[0]), ops.convert_to_numpy(alone[0]))
+    assert not any(answers)
+
+
 def test_what_is_ready_is_only_called(answers, monkeypatch):
     outer = Given(Seen())
     outer(X, training=True)
