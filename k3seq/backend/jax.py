@@ -5,6 +5,7 @@ import keras
 import numpy as np
 from jax import numpy as jnp
 
+from k3seq.backend.jax_recurrent import affine as affine
 from k3seq.backend.jax_recurrent import gru_sequence as gru_sequence
 from k3seq.backend.jax_recurrent import lstm_sequence as lstm_sequence
 from k3seq.backend.loop import run
@@ -76,15 +77,6 @@ crossentropies = None
 def dense(gradient):
     """A gradient with one value per weight: as it is here."""
     return gradient
-
-
-def affine(x, kernel, bias=None):
-    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None.
-
-    XLA on a CPU takes twice as long for the kernel's gradient where more than one axis of the rows is summed over.
-    """
-    rows = x.reshape(-1, x.shape[-1]) @ kernel
-    return (rows if bias is None else rows + bias).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def known(value):

@@ -1,4 +1,4 @@
-"""Recurrent layers on JAX: a `lax.scan` with a backward pass of its own.
+"""Dense and recurrent layers on JAX: a `lax.scan` with a backward pass of its own.
 
 XLA's own derivative of a scan adds up the gradients of the weights step by step and keeps every intermediate value of a step.
 Here a step keeps its states and gates alone, and the gradients of the weights and of the input are products over all steps
@@ -10,6 +10,15 @@ from functools import partial
 
 import jax
 from jax import numpy as jnp
+
+
+def affine(x, kernel, bias=None):
+    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None.
+
+    XLA on a CPU takes twice as long for the kernel's gradient where more than one axis of the rows is summed over.
+    """
+    rows = x.reshape(-1, x.shape[-1]) @ kernel
+    return (rows if bias is None else rows + bias).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
@@ -71,18 +80,15 @@ def _scan(kind, x, real, states, kernel, recurrent_kernel, biases):
 def _ahead(kind, x, real, states, kernel, recurrent_kernel, biases):
     _, join, _ = kind
 
-    def project(x):
-        return x @ kernel + biases[0]
-
     hoisted = jax.default_backend() != "cpu"
 
     def advance(states, now):
         x, real = now
-        gates = join(x if hoisted else project(x), states[0] @ recurrent_kernel + biases[1])
+        gates = join(x if hoisted else x @ kernel + biases[0], states[0] @ recurrent_kernel + biases[1])
         after, output = _step(kind, real, gates, states)
         return after, (output, states, gates)
 
-    last, (outputs, before, gates) = jax.lax.scan(advance, states, (_rows(project, x) if hoisted else x, real))
+    last, (outputs, before, gates) = jax.lax.scan(advance, states, (affine(x, kernel, biases[0]) if hoisted else x, real))
     return (outputs, last), (x, real, before, gates, kernel, recurrent_kernel)
 
 
@@ -102,7 +108,7 @@ def _back(kind, kept, slopes):
     of_states, of_gates = jax.lax.scan(retreat, of_states, (of_outputs, real, before, gates), reverse=True)
     of_x, of_h = part(of_gates)
     return (
-        _rows(lambda rows: rows @ kernel.T, of_x),
+        affine(of_x, kernel.T),
         None,
         of_states,
         _product(x, of_x),
@@ -121,12 +127,6 @@ def _step(kind, real, gates, states):
         return after, after[0]
     output = jnp.where(real, after[0], 0)
     return tuple(jnp.where(real, new, old) for new, old in zip(after, states, strict=True)), output
-
-
-def _rows(function, x):
-    """`function` of all rows at once: one axis of rows is XLA's fast case."""
-    rows = function(x.reshape(-1, x.shape[-1]))
-    return rows.reshape(*x.shape[:-1], rows.shape[-1])
 
 
 def _product(x, y):

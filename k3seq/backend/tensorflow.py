@@ -9,6 +9,7 @@ from keras import tree
 
 from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, counted, unpack
+from k3seq.backend.tensorflow_recurrent import affine as affine
 from k3seq.backend.tensorflow_recurrent import gru_sequence as gru_sequence
 from k3seq.backend.tensorflow_recurrent import lstm_sequence as lstm_sequence
 
@@ -85,15 +86,6 @@ crossentropies = None
 def dense(gradient):
     """A gradient with one value per weight: slices of an embedding summed over repeated ids; None stays None."""
     return None if gradient is None else tf.convert_to_tensor(gradient)
-
-
-def affine(x, kernel, bias=None):
-    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None."""
-    rows = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), kernel)
-    rows = rows if bias is None else tf.nn.bias_add(rows, bias)
-    out = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [kernel.shape[-1]]], 0))
-    out.set_shape((*x.shape[:-1], kernel.shape[-1]))
-    return out
 
 
 def known(value):

@@ -1,4 +1,4 @@
-"""Recurrent layers on TensorFlow: a `tf.while_loop` with a backward pass of its own, also over an unknown number of steps.
+"""Dense and recurrent layers on TensorFlow: a `tf.while_loop` with its own backward pass, also over an unknown number of steps.
 
 TensorFlow's derivative of a loop puts every intermediate value of a step on a stack and adds up the gradients of the weights
 step by step. Here a step keeps its states and gates alone, and the gradients of the weights and of the input are products over
@@ -6,6 +6,15 @@ all steps after the loop. Where the input is projected: see `jax_recurrent`.
 """
 
 import tensorflow as tf
+
+
+def affine(x, kernel, bias=None):
+    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None."""
+    rows = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), kernel)
+    rows = rows if bias is None else tf.nn.bias_add(rows, bias)
+    out = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [kernel.shape[-1]]], 0))
+    out.set_shape((*x.shape[:-1], kernel.shape[-1]))
+    return out
 
 
 def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
@@ -64,7 +73,7 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
     def run(x, kernel, recurrent_kernel, bias, recurrent_bias, *states):
         x, gate_shape = tf.transpose(x, [1, 0, 2]), (x.shape[0], kernel.shape[1])
         hoisted = bool(tf.config.list_physical_devices("GPU"))
-        inputs = _unstacked(_rows(x, kernel, bias) if hoisted else x)
+        inputs = _unstacked(affine(x, kernel, bias) if hoisted else x)
 
         def advance(t, states, kept):
             projected = inputs.read(t) if hoisted else tf.matmul(inputs.read(t), kernel) + bias
@@ -95,7 +104,7 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
 
             of_states, of_gates = _loop(retreat, of_states, [gate_shape] * len(gates), steps)
             of_x, of_h = of_gates[0], of_gates[-1]
-            of_input = tf.transpose(_rows(of_x, tf.transpose(kernel)), [1, 0, 2])
+            of_input = tf.transpose(affine(of_x, tf.transpose(kernel)), [1, 0, 2])
             biases = (tf.reduce_sum(of_x, [0, 1]), tf.reduce_sum(of_h, [0, 1]))
             return of_input, _product(x, of_x), _product(before[0], of_h), *biases, *of_states
 
@@ -131,14 +140,6 @@ def _unstacked(value):
 
 def _written(arrays, t, values):
     return tuple(array.write(t, value) for array, value in zip(arrays, values, strict=True))
-
-
-def _rows(x, kernel, bias=None):
-    """x (s, b, i) @ kernel (i, j), and a bias (j,): all rows as one product."""
-    rows = tf.matmul(tf.reshape(x, (-1, kernel.shape[0])), kernel)
-    rows = tf.reshape(rows if bias is None else rows + bias, tf.concat([tf.shape(x)[:2], kernel.shape[1:]], 0))
-    rows.set_shape((*x.shape[:2], kernel.shape[1]))
-    return rows
 
 
 def _product(x, y):
