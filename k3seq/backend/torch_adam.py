@@ -21,8 +21,9 @@ def apply(optimizer, gradients, variables, values):
     if not _is_plain_adam(optimizer, variables, values):
         optimizer.apply(gradients, variables)
         return
-    count = int(optimizer.iterations.value) + 1
-    corrections = [1.0 - beta**count for beta in (optimizer.beta_1, optimizer.beta_2)]
+    # In float32 as on every backend: 1 - beta_2 is then off by 1e-5, and a rate that were not would leave the others behind.
+    powers = torch.tensor([optimizer.beta_1, optimizer.beta_2]) ** (optimizer.iterations.value + 1).float()
+    corrections = (1.0 - powers).tolist()
     # Keras adds epsilon before the second correction, torch after it: Keras' rate holds both, and torch's last step needs none.
     last = torch.tensor(float("inf"))
     torch._fused_adam_(
