@@ -262,7 +262,9 @@ def bench(
     jit: Annotated[
         str, typer.Option(help="matrix (what backends_matrix.yml lists), first of it, jit, or 'no jit'.")
     ] = "matrix",
-    only: Annotated[str | None, typer.Option(metavar="TEXT", help="Only rows whose name holds this text.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Only rows whose name holds this text; may be given again.")
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.")] = 5,
     seconds: Annotated[float, typer.Option(help="Length of a row's turn in a round.")] = 0.5,
     steps: Annotated[int | None, typer.Option(help="Steps of a turn, in the place of its length.")] = None,
@@ -288,7 +290,7 @@ def bench(
             kind=kind,
             backends=listed(backends),
             jits=jit,
-            only=only,
+            only=only or (),
             rounds=rounds,
             seconds=seconds,
             steps=steps,

@@ -1,6 +1,7 @@
 """Cross-entropies of tokens on PyTorch, differentiated as a whole."""
 
 import torch
+from torch.autograd.function import once_differentiable
 
 
 class _Crossentropies(torch.autograd.Function):
@@ -17,6 +18,7 @@ class _Crossentropies(torch.autograd.Function):
         return -(1.0 - smoothing) * chosen - smoothing * log_probabilities.mean(-1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, slopes):
         log_probabilities, index = ctx.saved_tensors
         slopes = slopes[..., None]

@@ -2,6 +2,7 @@
 
 from k3seq import report as pages
 from k3seq.bench import table as tables
+from k3seq.bench.work import OPTIONAL
 from k3seq.report import Cell, fold, log, picture, section, table, text
 
 WHO = {"k3seq": "#1b6ca8", "own": "#1b6ca8", "keras": "#c1440e", "chunked loss": "#1b6ca8", "whole loss": "#c1440e"}
@@ -51,8 +52,9 @@ def _versions(rows):
     for row in rows:
         if row.about:
             devices = ", ".join(row.about.get("devices", ()))
-            told.setdefault((row.about["backend"], row.about["version"], row.about.get("keras") or "", devices))
-    return table(["backend", "version", "keras", "devices"], [list(line) for line in told])
+            peer = ", ".join(f"{name} {row.about[name]}" for name in OPTIONAL if name in row.about)
+            told.setdefault((row.about["backend"], row.about["version"], row.about.get("keras") or "", peer, devices))
+    return table(["backend", "version", "keras", "peer", "devices"], [list(line) for line in told])
 
 
 def _bars(rows):

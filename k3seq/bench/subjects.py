@@ -31,7 +31,6 @@ def train(payload):
     last = min(model.trainable_variables, key=lambda variable: int(np.prod(variable.shape)))  # one program makes all of them
 
     def step():
-        model.reset_metrics()
         return model.train_on_batch(batch["inputs"], labels, sample_weight=batch["sample_weight"], return_dict=True)["loss"]
 
     return Running(step, lambda _: backend.synchronize(last.value), float, _about())

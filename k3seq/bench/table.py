@@ -49,8 +49,9 @@ def fastest(rows):
 
 
 def label(row):
-    """Whose code on which backend: `k3seq jax jit`."""
-    return " ".join(part for part in (row.work.who, row.work.backend, mode(row.work.jit)) if part)
+    """Whose code on which backend: `k3seq jax jit`; an engine of its own is on none."""
+    who, backend = row.work.who, row.work.backend
+    return " ".join(part for part in (who, "" if row.about.get("backend") == who else backend, mode(row.work.jit)) if part)
 
 
 def cells(row, best, changed=None):

@@ -11,6 +11,7 @@ KERAS = "k3seq.bench.subjects"
 # measured: in every round. interrupted: Ctrl-C came before the last one; what there is counts. failed: the process raised,
 # crashed or hung. missing: the backend or a package is not installed. waiting: no round yet.
 STATUSES = ("measured", "interrupted", "failed", "missing", "waiting")
+OPTIONAL = ("keras_hub", "transformers", "ctranslate2")  # packages of competitors: one that is not installed is no failure
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Row:
         base, peak: memory after the import and the largest while steps ran; first_peak: the largest in the first steps.
         losses: of the first steps, from the same weights on the same batch.
         parity: "equal", "differs", or "" where nothing was compared; parity_note: what was, or what differs.
-        about: of the process: backend, version, keras, devices, threads.
+        about: of the process: backend, version, keras, devices, that of a peer's package, and whether malloc keeps memory.
     """
 
     work: Work

@@ -5,11 +5,12 @@ import importlib
 import os
 import time
 
+from k3seq.allocator import keep_memory
 from k3seq.bench import memory
 from k3seq.bench.running import Running
+from k3seq.bench.work import OPTIONAL
 
 WARM = 3  # steps before the first round; the losses of these are compared
-OPTIONAL = ("keras_hub", "transformers", "ctranslate2")  # a competitor that is not installed is no failure
 _held: dict[str, Running] = {}
 
 
@@ -54,7 +55,7 @@ def prepare(payload, clock=time.perf_counter):
         "first_peak": memory.peak(),
         "losses": losses,
         "tokens": None if running.tokens is None else float(running.tokens(value)),
-        "about": running.about | {"pid": os.getpid()},
+        "about": running.about | {"pid": os.getpid(), "memory_kept": keep_memory()},
     }
 
 

@@ -24,7 +24,7 @@ def run(
     kind="train",
     backends=(),
     jits="matrix",
-    only=None,
+    only=(),
     rounds=5,
     seconds=0.5,
     steps=None,
@@ -45,7 +45,7 @@ def run(
             trains on random targets. batch: the first size of every array of the target's inputs, in the place of its own.
         kind: what to do with the target: train, decode or layer.
         backends: names; none means all of the matrix. jits: of `k3seq.bench.problems.JITS`.
-        only: text that the key of a row must contain, such as "lstm-v500 |" or "| torch |"; None: all rows.
+        only: texts of which the key of a row must contain one, such as "lstm-v500 |" or "| torch |"; none: all rows.
         rounds, seconds, steps, timeout: as `k3seq.bench.run` takes them.
         parity: also run the parity suite on what Keras runs: outputs and every gradient. The first losses of the rows, from the
             same weights on the same batch, are compared in any case.
@@ -80,9 +80,10 @@ def run(
         found = bench.heats(name, chosen, jits)
     else:
         name, found = target, [_own(target, inputs, labels, loss, batch, kind, chosen, jits)]
-    found = [heat for rows in found if (heat := [row for row in rows if (only or "") in row.key])]
+    found = [heat for rows in found if (heat := [row for row in rows if any(text in row.key for text in only or ("",))])]
     if not found:
-        raise UsageError(f"Expected rows with {(only or jits)!r} on {', '.join(chosen)}. Received: none")
+        asked = " or ".join(map(repr, only or (jits,)))
+        raise UsageError(f"Expected rows with {asked} on {', '.join(chosen)}. Received: none")
     errors = Console(stderr=True)
     with Progress(errors) as progress:
         report = bench.run(name, found, rounds, seconds, steps, timeout, progress, backends=known)

@@ -27,7 +27,7 @@ def work(who="k3seq", backend="jax", problem="one", **more):
 
 
 def row(rounds=(), who="k3seq", losses=(), **more):
-    names = ("status", "message", "parity", "cpu_rounds", "tokens", "peak", "base")
+    names = ("status", "message", "parity", "cpu_rounds", "tokens", "peak", "base", "about")
     fields = {"status": "measured" if rounds else "waiting"} | {name: more.pop(name) for name in names if name in more}
     return Row(work(who, **more), rounds=list(rounds), losses=list(losses), **fields)
 

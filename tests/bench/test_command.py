@@ -18,10 +18,10 @@ TINY = dict(vocabulary=40, embedding=8, units=8, source=6, target=5)
 
 
 def tiny(backends, jits):
-    """k3seq, the native loop, and that with a wrong weight."""
+    """k3seq, the native loop, that with a wrong weight, and one that `only` leaves out."""
     rows = problems.lstm_training("tiny", backends, jits, padded=(True,), batch=8)
     ours, native = (next(row for row in rows if row.who == who) for who in ("k3seq", "plain"))
-    return [[ours, native, replace(native, who="planted", maker="bench.planted:train")]]
+    return [[ours, native, replace(native, who="planted", maker="bench.planted:train"), replace(native, who="unasked")]]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,8 @@ def result(folder):
         patch.setitem(suites.SUITES, "tiny", tiny)
         patch.setenv("OMP_NUM_THREADS", "1")
         files = {name: str(folder / f"out.{name}") for name in ("csv", "html")}
-        return bench.run(suite="tiny", backends=["torch"], rounds=2, steps=2, against=str(folder / "old.json"), **files)
+        options = dict(only=["| k3seq |", "| plain |", "planted"], rounds=2, steps=2, against=str(folder / "old.json"))
+        return bench.run(suite="tiny", backends=["torch"], **options, **files)
 
 
 def of(result, who):
@@ -56,6 +57,7 @@ def test_every_row_is_measured_in_its_own_process_with_all_figures(result):
         for name in ("imported", "built", "first", "median", "cpu", "base", "peak", "tokens_per_second"):
             assert one[name] > 0, name
         assert one["about"]["backend"] == "torch" and one["about"]["version"] and one["about"]["devices"]
+        assert isinstance(one["about"]["memory_kept"], bool)
     assert len({one["about"]["pid"] for one in result["rows"]}) == 3
     assert result["machine"]["cores"] >= 1 and result["seconds"] > 0
 
@@ -96,7 +98,7 @@ def test_csv_page_and_json_hold_the_run(result, folder):
         (dict(target="a:b", inputs="{"), "Expected JSON for --inputs. Received: {"),
         (dict(backends=["cntk"]), "cntk"),
         (dict(jits="jit", backends=["torch"]), "Expected rows with 'jit' on torch. Received: none"),
-        (dict(suite="train", only="lstm-v5000"), "Expected rows with 'lstm-v5000' on jax, tensorflow, torch. Received: none"),
+        (dict(suite="train", only=["lstm-v5000"]), "Expected rows with 'lstm-v5000' on jax, tensorflow, torch. Received: none"),
         (dict(target="a:b", labels="["), "Expected JSON for --labels. Received: ["),
         (dict(csv="no/such/folder/a.csv"), "Expected a file in a folder that can be written to for --csv"),
         (dict(html="."), "Expected a file in a folder that can be written to for --html. Received: ."),

@@ -66,6 +66,14 @@ def test_a_row_without_figures_says_why(shown):
     assert line_of(shown, "gone")[-1].strip() == "failed: The process ended"
 
 
+def test_a_competitor_is_named_with_its_version_and_on_no_backend_where_it_is_its_own():
+    told = {"version": "2.0", "devices": ["cpu"]}
+    engine = row((1.0,), who="ctranslate2", about={"backend": "ctranslate2", **told})
+    hub = row((1.0,), who="keras_hub", about={"backend": "jax", "keras_hub": "0.32.0", **told})
+    assert [table.label(one) for one in (engine, hub)] == ["ctranslate2 jit", "keras_hub jax jit"]
+    assert "keras_hub 0.32.0" in bench_page(report(hub)) and "keras_hub 0" not in bench_page(report(engine))
+
+
 def test_the_csv_has_a_line_for_every_row_and_seconds(shown):
     read = list(csv.DictReader(io.StringIO(table.to_csv(shown))))
     assert [line["who"] for line in read] == ["k3seq", "keras", "wrong", "gone"]
