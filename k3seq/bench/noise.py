@@ -1,9 +1,12 @@
 """What changed between two runs beyond the noise.
 
-A row's noise is what its own rounds show: the range from its fastest to its slowest round. A row changed where the ranges of
-the two runs do not overlap and the medians are further apart than `floor`. With 5 rounds each, ranges that lie apart come by
-chance in 2 of 252 orders of the rounds (Mann & Whitney 1947); but rounds of one run are nearer to each other than runs are, for
-which `floor` stands. Where all rows moved together it is likely the machine: `shift` says by how much.
+A machine that others share is 1.4 times slower in one run than in the next, and every row with it. So a row is held against
+the rows beside it, which took their turns in the same rounds: the competitors of its problem, whose code is not ours, or where
+there are none its other rows, or where it is alone the clock. Its noise is what its rounds show then: the range from its
+fastest to its slowest round. It changed where the ranges of the two runs do not overlap and it moved by more than `floor`: 5 %,
+or twice what competitors moved by against each other, though nobody changed them. With 5 rounds each, ranges that lie apart
+come by chance in 2 of 252 orders of the rounds (Mann & Whitney 1947); but rounds of one run are nearer to each other than runs
+are, for which `floor` stands. What all rows moved by together is the machine, or what they share: `shift`.
 """
 
 import math
@@ -12,18 +15,26 @@ from dataclasses import dataclass
 
 from k3seq.errors import DataError
 
-FLOOR = 0.05  # of the older median: what medians of two runs on an idle machine differ by
+FLOOR = 0.05  # what rows of two runs on an idle machine differ by
+OWN = "k3seq"  # who is not a competitor
 
 
 @dataclass(frozen=True)
 class Change:
-    """One row in two runs. verdict: faster, slower, same, new or gone; ratio: the new median over the old; times in seconds."""
+    """One row in two runs.
+
+    Args:
+        key: of the row. verdict: faster, slower, same, new or gone. old, new: medians in seconds. ratio: the new over the old.
+        relative: the same beside the rows that it is held against: what it changed by if the machine is left out; None where
+            it is alone. old_spread, new_spread: fastest and slowest round in seconds.
+    """
 
     key: str
     verdict: str
     old: float | None = None
     new: float | None = None
     ratio: float | None = None
+    relative: float | None = None
     old_spread: tuple[float, float] | None = None
     new_spread: tuple[float, float] | None = None
 
@@ -37,20 +48,47 @@ def compare(old, new, floor=FLOOR):
     try:
         before = {row["key"]: row for row in old if row["median"] is not None}
         after = {row["key"]: row for row in new if row["median"] is not None}
-        changes = [_change(key, before.get(key), row, floor) for key, row in after.items()]
+        both = [row for key, row in after.items() if key in before]
+        beside = {row["key"]: _beside(row, both) for row in both}
+        moved = {key: [_logarithms(run, key, keys) for run in (before, after)] for key, keys in beside.items()}
+        others = [abs(_move(*moved[row["key"]])) for row in both if row["who"] != OWN and beside[row["key"]]]
+        if others:  # twice the standard deviation, by way of the median deviation
+            floor = max(floor, math.expm1(2 * 1.4826 * statistics.median(others)))
+        changes = []
+        for key, row in after.items():
+            if key not in before:
+                changes.append(Change(key, "new", None, row["median"], new_spread=tuple(row["spread"])))
+            else:
+                changes.append(_change(before[key], row, *moved[key], bool(beside[key]), floor))
         return changes + [Change(key, "gone", row["median"]) for key, row in before.items() if key not in after]
     except (KeyError, TypeError) as error:
         raise DataError(f"Expected the JSON of k3seq bench. Received: a row without {error}") from None
 
 
-def _change(key, old, new, floor):
-    if old is None:
-        return Change(key, "new", None, new["median"], None, None, tuple(new["spread"]))
+def _beside(row, rows):
+    """Keys of the rows that a row is held against."""
+    others = [one for one in rows if one["problem"] == row["problem"] and one is not row]
+    return [one["key"] for one in others if one["who"] != OWN] or [one["key"] for one in others]
+
+
+def _logarithms(run, key, beside):
+    """Of a row's rounds, each over the middle of those beside it in the same round."""
+    turns = zip(*(run[other]["rounds"] for other in beside), strict=False) if beside else ((1.0,) for _ in run[key]["rounds"])
+    return [
+        math.log(time) - statistics.median(map(math.log, turn)) for time, turn in zip(run[key]["rounds"], turns, strict=False)
+    ]
+
+
+def _move(before, after):
+    return statistics.median(after) - statistics.median(before)
+
+
+def _change(old, new, before, after, beside, floor):
+    relative, apart = math.exp(_move(before, after)), min(after) > max(before) or max(after) < min(before)
+    verdict = "same" if not apart or max(relative, 1 / relative) - 1 <= floor else "slower" if relative > 1 else "faster"
+    spreads = tuple(old["spread"]), tuple(new["spread"])
     ratio = new["median"] / old["median"]
-    (old_low, old_high), (new_low, new_high) = old["spread"], new["spread"]
-    apart = new_low > old_high or new_high < old_low
-    verdict = "same" if not apart or abs(ratio - 1) <= floor else "slower" if ratio > 1 else "faster"
-    return Change(key, verdict, old["median"], new["median"], ratio, (old_low, old_high), (new_low, new_high))
+    return Change(new["key"], verdict, old["median"], new["median"], ratio, relative if beside else None, *spreads)
 
 
 def shift(changes):

@@ -134,7 +134,9 @@ def _shift(shift):
     if shift is None:
         return "No row is in both runs."
     return (
-        f"All rows together take {shift:.2f} times as long as before. A row changed where its rounds lie apart from the older."
+        f"All rows together take {shift:.2f} times as long as before. A row changed where its rounds, over those of the "
+        "competitors beside it or of the other rows, lie apart from the older: what beside says is left when the machine is "
+        "taken out."
     )
 
 
@@ -142,8 +144,6 @@ def _changes(changes):
     style = {"slower": "differs", "faster": "equal"}
     rows = []
     for change in changes:
-        times = ["" if value is None else tables.milliseconds(value) for value in (change.old, change.new)]
-        ratio = "" if change.ratio is None else f"{change.ratio:.2f}x"
-        numbers = [Cell(word, "number") for word in (*times, ratio)]
+        numbers = [Cell(word, "number") for word in tables.change_figures(change)]
         rows.append([change.key, *numbers, Cell(change.verdict, style.get(change.verdict, ""))])
-    return table(["row", "older", "now", "ratio", "verdict"], rows)
+    return table(list(tables.CHANGES), rows)

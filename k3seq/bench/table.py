@@ -9,6 +9,7 @@ from rich.text import Text
 from k3seq.bench.work import mode
 
 COLUMNS = ("row", "median", "ratio", "spread", "cpu", "tokens/s", "first", "memory", "parity")
+CHANGES = ("row", "older", "now", "ratio", "beside", "verdict")  # beside: the ratio beside the rows of the same rounds
 WIDTH = 116  # of a table that goes to a file
 CSV = (
     "problem kind who backend jit status median low high quartile_low quartile_high cpu rounds steps tokens tokens_per_second "
@@ -84,14 +85,18 @@ def changes_table(changes, shift):
     """A rich table of what changed against an older run; `shift` as `noise.shift` gives it."""
     told = "" if shift is None else f"; all rows together: {shift:.2f}x the older time"
     made = Table(title=f"Against the older run{told}")
-    for name in ("row", "older", "now", "ratio", "verdict"):
+    for name in CHANGES:
         made.add_column(name, justify="left" if name in ("row", "verdict") else "right", overflow="fold")
     styles = {"slower": "red", "faster": "green", "new": "cyan", "gone": "yellow"}
     for change in changes:
-        times = ("" if value is None else milliseconds(value) for value in (change.old, change.new))
-        ratio = "" if change.ratio is None else f"{change.ratio:.2f}x"
-        made.add_row(change.key, *times, ratio, change.verdict, style=styles.get(change.verdict))
+        made.add_row(change.key, *change_figures(change), change.verdict, style=styles.get(change.verdict))
     return made
+
+
+def change_figures(change):
+    """The texts between a change's row and its verdict, as `CHANGES` has them."""
+    times = ("" if value is None else milliseconds(value) for value in (change.old, change.new))
+    return [*times, *("" if value is None else f"{value:.2f}x" for value in (change.ratio, change.relative))]
 
 
 def to_csv(report):

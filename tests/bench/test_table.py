@@ -116,6 +116,44 @@ def test_a_row_changed_where_its_rounds_lie_apart(before, after, verdict):
     assert change.ratio == pytest.approx(sorted(after)[1] / sorted(before)[1])
 
 
+def run_of(**rounds):
+    """The rows of a run by who: of one problem, in the same rounds."""
+    return report(*(row(times, who=who, problem="one") for who, times in rounds.items())).to_json()["rows"]
+
+
+OLD = dict(k3seq=(1.0, 1.1, 1.2), keras=(2.0, 2.2, 2.4), plain=(3.0, 3.3, 3.6))
+
+
+def scaled(times, factors):
+    return tuple(time * factor for time, factor in zip(times, factors, strict=True))
+
+
+def test_a_slower_machine_changes_no_row_and_a_slower_row_shows_on_it():
+    machine = (1.7, 1.5, 1.9)  # from round to round too
+    new = {who: scaled(times, machine) for who, times in OLD.items()}
+    assert {change.verdict for change in compare(run_of(**OLD), run_of(**new))} == {"same"}
+    new["k3seq"] = scaled(new["k3seq"], (1.2, 1.2, 1.2))
+    found = {change.key.split(" | ")[2]: change for change in compare(run_of(**OLD), run_of(**new))}
+    assert {who: change.verdict for who, change in found.items()} == {"k3seq": "slower", "keras": "same", "plain": "same"}
+    assert found["k3seq"].relative == pytest.approx(1.2) and found["k3seq"].ratio == pytest.approx(2.04 / 1.1)
+
+
+def test_a_change_of_all_rows_of_ours_shows_beside_a_competitor():
+    both = dict(OLD, k3seq=OLD["k3seq"])
+    old = run_of(**both) + [dict(one, key=one["key"] + " no jit") for one in run_of(k3seq=OLD["k3seq"])]
+    new = [dict(one, rounds=[t * 0.5 for t in one["rounds"]]) if one["who"] == "k3seq" else one for one in old]
+    assert [change.verdict for change in compare(old, new) if "k3seq" in change.key] == ["faster", "faster"]
+
+
+def test_what_competitors_moved_by_among_themselves_is_noise():
+    def verdict(factor):
+        new = dict(OLD, k3seq=scaled(OLD["k3seq"], (1.3,) * 3), keras=scaled(OLD["keras"], (factor,) * 3))
+        return compare(run_of(**OLD), run_of(**new))[0].verdict
+
+    # Against keras and plain; at 1.25 these lie 25 % apart, though nobody changed them.
+    assert (verdict(1.0), verdict(1.25)) == ("slower", "same")
+
+
 def test_rows_of_one_run_alone_are_new_or_gone():
     one, two = (report(row((1.0,), who=who)).to_json()["rows"] for who in ("one", "two"))
     assert [(change.key, change.verdict) for change in compare(one, two)] == [
