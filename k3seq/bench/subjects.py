@@ -15,6 +15,7 @@ from k3seq.decode import BeamSearch, Greedy
 from k3seq.errors import UsageError
 from k3seq.parity.slopes import Slopes
 from k3seq.parity.subject import Subject, named
+from k3seq.train import losses
 
 
 def train(payload):
@@ -74,6 +75,29 @@ def layer(payload):
         return float(ops.convert_to_numpy(loss)) + float(np.linalg.norm(norms))
 
     return Running(step, backend.synchronize, number, _about())
+
+
+class OutputLoss(keras.layers.Layer):
+    """The output layer of k3seq's models and the token loss over it: (b, t, d) and labels (b, t) -> the mean loss.
+
+    Args:
+        vocabulary: of the output layer.
+        chunks: 0 holds the logits whole; otherwise `k3seq.train.losses.chunked_token_crossentropy` goes through so many parts.
+    """
+
+    def __init__(self, vocabulary, chunks=0, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary, self.chunks = vocabulary, chunks
+
+    def build(self, outputs_shape, labels_shape=None):
+        self.kernel = self.add_weight(name="kernel", shape=(outputs_shape[-1], self.vocabulary))
+        self.bias = self.add_weight(name="bias", shape=(self.vocabulary,), initializer="zeros")
+
+    def call(self, outputs, labels):
+        kernel, bias = ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
+        if self.chunks:
+            return losses.chunked_token_crossentropy(outputs, kernel, bias, labels, chunks=self.chunks)
+        return losses.token_crossentropy(labels, backend.affine(outputs, kernel, bias))
 
 
 def _subject(payload):

@@ -57,27 +57,3 @@ def lstm(units):
 def gru(units):
     """`keras.layers.GRU`, called as `k3seq.layers.gru.GRU`."""
     return Recurrent("GRU", units)
-
-
-class OutputLoss(layers.Layer):
-    """The output layer and the token loss over it: outputs (b, t, d) and labels (b, t) -> the mean loss, a scalar.
-
-    Args:
-        vocabulary: of the output layer.
-        chunks: 0 holds the logits whole; otherwise `k3seq.train.losses.chunked_token_crossentropy` goes through so many parts.
-    """
-
-    def __init__(self, vocabulary, chunks=0, **kwargs):
-        super().__init__(**kwargs)
-        self.vocabulary, self.chunks = vocabulary, chunks
-
-    def build(self, outputs_shape, labels_shape=None):
-        self.kernel = self.add_weight(name="kernel", shape=(outputs_shape[-1], self.vocabulary))
-        self.bias = self.add_weight(name="bias", shape=(self.vocabulary,), initializer="zeros")
-
-    def call(self, outputs, labels):
-        from k3seq.train import losses
-
-        if self.chunks:
-            return losses.chunked_token_crossentropy(outputs, self.kernel, self.bias, labels, chunks=self.chunks)
-        return losses.token_crossentropy(labels, ops.matmul(outputs, self.kernel) + self.bias)
