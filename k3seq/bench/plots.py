@@ -118,7 +118,7 @@ def _scaling(rows):
             pair[1].plot([row.work.at[axis] for row in known], [row.memory / 2**20 for row in known], **style)
         for axes, unit in zip(pair, ("milliseconds a step", "MiB over what the process held before"), strict=True):
             axes.set(xlabel=axis, ylabel=unit, ylim=(0, None), xticks=sorted({row.work.at[axis] for row in own}))
-        pair[0].legend(fontsize=8)
+        pair[0].legend(fontsize=8, loc="upper left")
         parts.append(section(f"Scaling: {axis}", picture(figure)))
     return parts
 
