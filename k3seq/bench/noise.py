@@ -2,7 +2,7 @@
 
 A machine that others share is 1.4 times slower in one run than in the next, and every row with it. So a row is held against
 the rows beside it, which took their turns in the same rounds: the competitors of its problem, whose code is not ours, or where
-there are none its other rows, or where it is alone the clock. Its noise is what its rounds show then: the range from its
+there are none the middle of at least three rows, or else the clock. Its noise is what its rounds show then: the range from its
 fastest to its slowest round. It changed where the ranges of the two runs do not overlap and it moved by more than `floor`: 5 %,
 or twice what competitors moved by against each other, though nobody changed them. With 5 rounds each, ranges that lie apart
 come by chance in 2 of 252 orders of the rounds (Mann & Whitney 1947); but rounds of one run are nearer to each other than runs
@@ -13,10 +13,10 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from k3seq.bench.work import OURS
 from k3seq.errors import DataError
 
 FLOOR = 0.05  # what rows of two runs on an idle machine differ by
-OWN = "k3seq"  # who is not a competitor
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Change:
     Args:
         key: of the row. verdict: faster, slower, same, new or gone. old, new: medians in seconds. ratio: the new over the old.
         relative: the same beside the rows that it is held against: what it changed by if the machine is left out; None where
-            it is alone. old_spread, new_spread: fastest and slowest round in seconds.
+            that is the clock. old_spread, new_spread: fastest and slowest round in seconds.
     """
 
     key: str
@@ -50,8 +50,9 @@ def compare(old, new, floor=FLOOR):
         after = {row["key"]: row for row in new if row["median"] is not None}
         both = [row for key, row in after.items() if key in before]
         beside = {row["key"]: _beside(row, both) for row in both}
-        moved = {key: [_logarithms(run, key, keys) for run in (before, after)] for key, keys in beside.items()}
-        others = [abs(_move(*moved[row["key"]])) for row in both if row["who"] != OWN and beside[row["key"]]]
+        level = {key: statistics.median(map(math.log, before[key]["rounds"])) for key in beside}
+        moved = {key: [_moves(run, level, key, keys) for run in (before, after)] for key, keys in beside.items()}
+        others = [abs(_move(*moved[row["key"]])) for row in both if row["who"] not in OURS and beside[row["key"]]]
         if others:  # twice the standard deviation, by way of the median deviation
             floor = max(floor, math.expm1(2 * 1.4826 * statistics.median(others)))
         changes = []
@@ -66,17 +67,24 @@ def compare(old, new, floor=FLOOR):
 
 
 def _beside(row, rows):
-    """Keys of the rows that a row is held against."""
-    others = [one for one in rows if one["problem"] == row["problem"] and one is not row]
-    return [one["key"] for one in others if one["who"] != OWN] or [one["key"] for one in others]
+    """Keys of the rows that a row is held against; none: the clock."""
+    problem = [one for one in rows if one["problem"] == row["problem"]]
+    competitors = [one["key"] for one in problem if one["who"] not in OURS and one is not row]
+    if competitors or row["who"] not in OURS:
+        return competitors
+    # Of three rows one may change and leave the middle where it is; of two nobody knows which one did.
+    return [one["key"] for one in problem] if len(problem) > 2 else []
 
 
-def _logarithms(run, key, beside):
-    """Of a row's rounds, each over the middle of those beside it in the same round."""
-    turns = zip(*(run[other]["rounds"] for other in beside), strict=False) if beside else ((1.0,) for _ in run[key]["rounds"])
-    return [
-        math.log(time) - statistics.median(map(math.log, turn)) for time, turn in zip(run[key]["rounds"], turns, strict=False)
-    ]
+def _moves(run, level, key, beside):
+    """Of a row's rounds: how far each lies over the row's older level, less the middle of that in the rows beside it."""
+
+    def over(one):
+        return [math.log(time) - level[one] for time in run[one]["rounds"]]
+
+    if not beside:
+        return over(key)
+    return [own - statistics.median(turn) for own, *turn in zip(over(key), *map(over, beside), strict=False)]
 
 
 def _move(before, after):

@@ -11,6 +11,7 @@ KERAS = "k3seq.bench.subjects"
 # measured: in every round. interrupted: Ctrl-C came before the last one; what there is counts. failed: the process raised,
 # crashed or hung. missing: the backend or a package is not installed. waiting: no round yet.
 STATUSES = ("measured", "interrupted", "failed", "missing", "waiting")
+OURS = ("k3seq", "own", "whole loss", "chunked loss")  # who: k3seq's code, or the user's; all others are competitors
 OPTIONAL = ("keras_hub", "transformers", "ctranslate2")  # packages of competitors: one that is not installed is no failure
 
 

@@ -139,10 +139,24 @@ def test_a_slower_machine_changes_no_row_and_a_slower_row_shows_on_it():
 
 
 def test_a_change_of_all_rows_of_ours_shows_beside_a_competitor():
-    both = dict(OLD, k3seq=OLD["k3seq"])
-    old = run_of(**both) + [dict(one, key=one["key"] + " no jit") for one in run_of(k3seq=OLD["k3seq"])]
+    old = run_of(**OLD) + [dict(one, key=one["key"] + " no jit") for one in run_of(k3seq=OLD["k3seq"])]
     new = [dict(one, rounds=[t * 0.5 for t in one["rounds"]]) if one["who"] == "k3seq" else one for one in old]
     assert [change.verdict for change in compare(old, new) if "k3seq" in change.key] == ["faster", "faster"]
+
+
+@pytest.mark.parametrize("who", ["k3seq", "own"])
+def test_without_a_competitor_one_changed_row_of_three_is_told_from_the_others(who):
+    def run_on(backends, factor, slower=1.0):
+        times = {b: scaled((n, 1.1 * n, 1.2 * n), (factor,) * 3) for n, b in enumerate(backends, 1)}
+        times["jax"] = scaled(times["jax"], (slower,) * 3)
+        return report(*(row(t, who=who, problem="one", backend=b) for b, t in times.items())).to_json()["rows"]
+
+    three = ("jax", "tensorflow", "torch")
+    found = compare(run_on(three, 1.0), run_on(three, 1.5, slower=1.3))
+    assert [change.verdict for change in found] == ["slower", "same", "same"]
+    # Of two nobody knows which one changed: they are held against the clock.
+    found = compare(run_on(three[:2], 1.0), run_on(three[:2], 1.0, slower=1.3))
+    assert [(change.verdict, change.relative) for change in found] == [("slower", None), ("same", None)]
 
 
 def test_what_competitors_moved_by_among_themselves_is_noise():
