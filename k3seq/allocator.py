@@ -8,6 +8,8 @@ import os
 _M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_ARENA_MAX = -4, -1, -8
 _OPTIONS = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_ARENA_MAX: 1}
 
+kept = False  # whether this process keeps its memory
+
 
 def keep_memory():
     """Tells glibc's malloc to keep freed memory. Call it before the framework starts its threads, best before its import.
@@ -22,10 +24,12 @@ def keep_memory():
     Returns:
         Whether malloc took it: False without glibc, or when it is turned off.
     """
+    global kept
     if os.environ.get("K3SEQ_KEEP_MEMORY") == "0":
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):  # another system, or another C library
         return False
-    return all(mallopt(option, value) == 1 for option, value in _OPTIONS.items())
+    kept = all(mallopt(option, value) == 1 for option, value in _OPTIONS.items())
+    return kept

@@ -5,7 +5,7 @@ import importlib
 import os
 import time
 
-from k3seq.allocator import keep_memory
+from k3seq import allocator
 from k3seq.bench import memory
 from k3seq.bench.running import Running
 from k3seq.bench.work import OPTIONAL
@@ -55,7 +55,7 @@ def prepare(payload, clock=time.perf_counter):
         "first_peak": memory.peak(),
         "losses": losses,
         "tokens": None if running.tokens is None else float(running.tokens(value)),
-        "about": running.about | {"pid": os.getpid(), "memory_kept": keep_memory()},
+        "about": running.about | {"pid": os.getpid(), "memory_kept": allocator.kept},
     }
 
 
