@@ -118,6 +118,25 @@ def _current(variables, scope):
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
 
+    def _train_on(self, batch):
+        # Keras puts each array of a batch on the device by itself, twice, and sets every mean to zero by an operation: longer
+        # than a small model computes. The compiled step takes NumPy arrays as they are, the zeros among them.
+        plain = all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(batch))
+        if not plain or keras.distribution.distribution() is not None:
+            return None
+        own = self._own_metrics()
+        for metric in self.metrics:
+            if metric not in own:
+                metric.reset_state()
+        zeros = {id(v): np.zeros(v.shape, jnp.dtype(v.dtype)) for metric in own for v in metric.variables}
+        groups = self.trainable_variables, self.non_trainable_variables, self.optimizer.variables, self.metrics_variables
+        state = tuple([zeros[id(v)] if id(v) in zeros else v.value for v in variables] for variables in groups)
+        logs, state = self.train_function(state, iter([batch]))
+        for variables, values in zip(groups, state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        return logs
+
     def train_step(self, state, data):
         trainable, non_trainable, optimizer_variables, metrics = state
         metrics_before, non_trainable_before = metrics, non_trainable

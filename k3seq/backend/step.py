@@ -6,6 +6,7 @@ writes only the differentiation and the way state travels; everything else stand
 
 import keras
 from keras import ops, tree
+from keras.src.utils.python_utils import pythonify_logs
 
 from k3seq.errors import UsageError
 
@@ -158,6 +159,46 @@ class StepContract:
             value, weight = ops.where(keep, value, 0.0), ops.where(keep, weight, 0.0)
         mean.update_state(value, sample_weight=weight)
 
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        logs = self._train_on((x, y, sample_weight)) if class_weight is None and self.train_function is not None else None
+        if logs is None:
+            return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
+        logs = pythonify_logs(logs)
+        return logs if return_dict else self._flatten_metrics_in_order(logs)
+
+    def _train_on(self, batch):
+        """The logs of a step of a built model, where a backend has it faster than Keras; None: Keras shall do it."""
+        return None
+
+    def reset_metrics(self):
+        own = self._own_metrics()
+        for metric in self.metrics:
+            if metric not in own:
+                metric.reset_state()
+        for metric in own:
+            for variable in metric.variables:
+                self._zero(variable)
+
+    def _own_metrics(self):
+        """The metrics that the step keeps itself, all of them sums from zero."""
+        compiled = [] if self._loss_tracker is None else [self._loss_tracker]
+        return [*compiled, *self._loss_means, self._gradient_norm, self._refused]
+
+    def get_metrics_result(self):
+        own, logs = self._own_metrics(), {}
+        for metric in self.metrics:
+            found = self._result_of(metric) if metric in own else metric.result()
+            logs |= found if isinstance(found, dict) else {metric.name: found}
+        return logs
+
+    def _zero(self, variable):
+        """`variable.assign(0)`; a backend may have it faster: between any two batches it is done five times and more."""
+        variable.assign(ops.zeros(variable.shape, variable.dtype))
+
+    def _result_of(self, metric):
+        """`metric.result()` of an own one; a backend may have it faster."""
+        return metric.result()
+
     def _logs(self, training):
         logs = self.get_metrics_result()
         if not training:
@@ -166,10 +207,10 @@ class StepContract:
         return logs
 
 
-def unpack(data):
-    """(x, y, sample_weight) of a batch, every leaf a tensor (torch's `train_on_batch` hands over NumPy arrays)."""
+def unpack(data, convert=ops.convert_to_tensor):
+    """(x, y, sample_weight) of a batch, every leaf a tensor (an eager step is handed NumPy arrays)."""
     batch = keras.utils.unpack_x_y_sample_weight(data)
-    return tree.map_structure(lambda leaf: None if leaf is None else ops.convert_to_tensor(leaf), tuple(batch))
+    return tree.map_structure(lambda leaf: None if leaf is None else convert(leaf), tuple(batch))
 
 
 def counted(function, counter):

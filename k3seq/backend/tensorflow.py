@@ -1,5 +1,6 @@
 """TensorFlow: a tape, gradients made dense, and `tf.cond` where a step may be refused."""
 
+import functools
 import itertools
 
 import keras
@@ -186,10 +187,19 @@ class StepMixin(StepContract):
         self._record_step(norm, finite)
         return self._logs(training=True)
 
+    def _zero(self, variable):
+        variable.value.assign(_zeros(*variable.shape, dtype=variable.dtype), read_value=False)
+
     def test_step(self, data):
         batch = unpack(data)
         self._record(batch, self._losses_of(batch, training=False))
         return self._logs(training=False)
+
+
+@functools.cache
+def _zeros(*shape, dtype):
+    with tf.init_scope():
+        return tf.zeros(shape, dtype)
 
 
 def _restore(variables: list[keras.Variable], before, keep):

@@ -5,7 +5,9 @@ import numpy as np
 import torch
 from keras import tree
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+from keras.src.backend.torch.core import get_device
 
+from k3seq.backend import torch_metrics
 from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, unpack
 from k3seq.backend.torch_adam import apply
@@ -130,8 +132,14 @@ class StepMixin(StepContract):
         if self.train_function is None or not self.built:
             super()._symbolic_build(*args, **kwargs)
 
+    def _zero(self, variable):
+        variable.value.zero_()
+
+    def _result_of(self, metric):
+        return torch_metrics.result(metric)
+
     def train_step(self, data):
-        batch = unpack(data)
+        batch = unpack(data, _tensor)
         trainable = self.trainable_variables
         values = [variable.value for variable in trainable]
         before = {id(v): v.value.clone() for v in (*self.non_trainable_variables, *self.metrics_variables)}
@@ -139,7 +147,8 @@ class StepMixin(StepContract):
         for micro in self._micro_batches(batch):
             total, losses, y_pred, weight = self._losses_of(micro, training=True)
             gradients = torch.autograd.grad(self._scaled(total), values, materialize_grads=True)
-            losses, y_pred = tree.map_structure(_detached, (losses, y_pred))
+            losses = {name: _detached(loss) for name, loss in losses.items()}
+            y_pred = None if y_pred is None else tree.map_structure(_detached, y_pred)
             parts.append((weight, gradients))
             forwards.append((micro, (total.detach(), losses, y_pred, weight)))
         with torch.no_grad():
@@ -160,18 +169,24 @@ class StepMixin(StepContract):
             return self._logs(training=True)
 
     def test_step(self, data):
-        batch = unpack(data)
+        batch = unpack(data, _tensor)
         self._record(batch, self._losses_of(batch, training=False))
         return self._logs(training=False)
 
     def _count(self, mean, value, weight, keep):
         if keep:
-            mean.total.value.add_(value * weight)
-            mean.count.value.add_(weight)
+            torch_metrics.add(mean, value, weight)
 
     def _root_of_squares(self, gradients):
         norms = torch._foreach_norm([gradient.float() for gradient in gradients])
         return torch.stack(norms).square().sum().sqrt()  # infinite where a square is, as on the other backends
+
+
+def _tensor(leaf):
+    """`ops.convert_to_tensor`; it asks more about an array than a small model's operation takes."""
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "bif":
+        return torch.tensor(leaf, device=get_device())
+    return keras.ops.convert_to_tensor(leaf)
 
 
 def _detached(leaf):
