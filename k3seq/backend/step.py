@@ -54,8 +54,12 @@ class StepContract:
 
     def compute_objective(self, x, y, sample_weight, training):
         """The default objective: the loss and `add_loss` terms that `compile` knows. Returns ({"loss": scalar}, y_pred)."""
-        y_pred = self(x, training=training)
+        y_pred = self._outputs_of(x, training)
         return {"loss": self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)}, y_pred
+
+    def _outputs_of(self, x, training):
+        """`self(x, training=training)`; a backend may have it faster."""
+        return self(x, training=training)
 
     def objective(self, x, y, sample_weight, training):
         """Override to train on losses of your own.

@@ -11,6 +11,7 @@ from k3seq.backend import torch_metrics
 from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, unpack
 from k3seq.backend.torch_adam import apply
+from k3seq.backend.torch_call import outermost
 from k3seq.backend.torch_call import ready as ready
 from k3seq.backend.torch_loss import crossentropies as crossentropies
 from k3seq.backend.torch_recurrent import gru_sequence as gru_sequence
@@ -134,6 +135,9 @@ class StepMixin(StepContract):
 
     def _zero(self, variable):
         variable.value.zero_()
+
+    def _outputs_of(self, x, training):
+        return outermost(self, x, training)
 
     def _result_of(self, metric):
         return torch_metrics.result(metric)

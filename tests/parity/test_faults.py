@@ -46,8 +46,8 @@ def test_a_planted_fault_is_caught_and_its_layer_named(report, fault):
 def test_without_a_fault_every_check_passes(pool):
     checks = tuple(dict.fromkeys(check for check, _ in FAULTS.values()))
     report = suite.run([case("none", checks)], pool=pool)
+    assert not [row for row in report.rows if row.verdict != "equal"]
     assert report.ok and {row.check for row in report.rows} == set(checks)
-    assert {row.verdict for row in report.rows} == {"equal"}
 
 
 def test_float64_tells_which_backend_is_off(report):
