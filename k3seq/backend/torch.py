@@ -142,6 +142,13 @@ class StepMixin(StepContract):
     def _result_of(self, metric):
         return torch_metrics.result(metric)
 
+    def _train_on(self, batch):
+        if not self.built:
+            return None
+        self.reset_metrics()
+        logs = self.train_function([batch])
+        return {name: value.item() if torch.is_tensor(value) and not value.shape else value for name, value in logs.items()}
+
     def train_step(self, data):
         batch = unpack(data, _tensor)
         trainable = self.trainable_variables
