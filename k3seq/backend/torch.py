@@ -196,7 +196,7 @@ class StepMixin(StepContract):
 def _tensor(leaf):
     """`ops.convert_to_tensor`; it asks more about an array than a small model's operation takes."""
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "bif":
-        return torch.tensor(leaf, device=get_device())
+        return torch.as_tensor(np.array(leaf), device=get_device())  # a copy: torch takes no negative strides
     return keras.ops.convert_to_tensor(leaf)
 
 

@@ -16,6 +16,7 @@ CASES = {
     "the compiled metrics begin anew": (ACCURACY, BATCHES, {}),
     "other shapes": (ACCURACY, [*BATCHES, (TOKENS[:1], LABELS[:1], WEIGHTS[:1]), *BATCHES], {}),
     "wider types": (ACCURACY, [tuple(a.astype(a.dtype.str.replace("4", "8")) for a in batch) for batch in BATCHES], {}),
+    "views from the end": (ACCURACY, [tuple(a[::-1, ::-1] for a in batch) for batch in BATCHES], {}),
     "no weights": (ACCURACY, [batch[:2] for batch in BATCHES], {}),
     "tensors": (ACCURACY, [tuple(keras.ops.convert_to_tensor(a) for a in batch) for batch in BATCHES], {}),
     "weights of classes": (ACCURACY, [(x, y[:, :1]) for x, y, _ in BATCHES], {"class_weight": {0: 1.0, 1: 2.0, 2: 3.0}}),
