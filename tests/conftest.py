@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from k3seq import matrix as matrix_file
+from k3seq.parity.pool import QUICK
 
 ROOT = Path(__file__).resolve().parents[1]
 MATRIX = matrix_file.load(ROOT / matrix_file.FILE)
@@ -20,7 +21,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # XLA's costly passes take a third of the time of these tests, for programs that run a few times. XLA_FLAGS="" brings them
 # back, as hosted CI does in the job of each backend.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault("XLA_FLAGS", QUICK["XLA_FLAGS"])
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process per core: more threads only wait for each other
 

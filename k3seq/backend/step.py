@@ -164,24 +164,27 @@ class StepContract:
         mean.update_state(value, sample_weight=weight)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        logs = self._train_on((x, y, sample_weight)) if class_weight is None and self.train_function is not None else None
+        logs = self._train_on((x, y, sample_weight)) if class_weight is None else None
         if logs is None:
             return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
         logs = pythonify_logs(logs)
         return logs if return_dict else self._flatten_metrics_in_order(logs)
 
     def _train_on(self, batch):
-        """The logs of a step of a built model, where a backend has it faster than Keras; None: Keras shall do it."""
+        """The logs of a step, where a backend has what is around it faster than Keras; None: Keras shall do it."""
         return None
 
     def reset_metrics(self):
+        self._reset_other_metrics()
+        for metric in self._own_metrics():
+            for variable in metric.variables:
+                self._zero(variable)
+
+    def _reset_other_metrics(self):
         own = self._own_metrics()
         for metric in self.metrics:
             if metric not in own:
                 metric.reset_state()
-        for metric in own:
-            for variable in metric.variables:
-                self._zero(variable)
 
     def _own_metrics(self):
         """The metrics that the step keeps itself, all of them sums from zero."""
@@ -197,7 +200,7 @@ class StepContract:
 
     def _zero(self, variable):
         """`variable.assign(0)`; a backend may have it faster: between any two batches it is done five times and more."""
-        variable.assign(ops.zeros(variable.shape, variable.dtype))
+        variable.assign(0)
 
     def _result_of(self, metric):
         """`metric.result()` of an own one; a backend may have it faster."""

@@ -7,7 +7,6 @@ from keras import tree
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.backend.torch.core import get_device
 
-from k3seq.backend import torch_metrics
 from k3seq.backend.loop import run
 from k3seq.backend.step import StepContract, unpack
 from k3seq.backend.torch_adam import apply
@@ -140,14 +139,8 @@ class StepMixin(StepContract):
         return outermost(self, x, training)
 
     def _result_of(self, metric):
-        return torch_metrics.result(metric)
-
-    def _train_on(self, batch):
-        if not self.built:
-            return None
-        self.reset_metrics()
-        logs = self.train_function([batch])
-        return {name: value.item() if torch.is_tensor(value) and not value.shape else value for name, value in logs.items()}
+        total, count = metric.total.value, getattr(metric, "count", None)  # a sum counts nothing
+        return total.clone() if count is None else torch.where(count.value == 0, 0.0, total / count.value)
 
     def train_step(self, data):
         batch = unpack(data, _tensor)
@@ -186,7 +179,8 @@ class StepMixin(StepContract):
 
     def _count(self, mean, value, weight, keep):
         if keep:
-            torch_metrics.add(mean, value, weight)
+            mean.total.value.add_(value * weight)
+            mean.count.value.add_(weight)
 
     def _root_of_squares(self, gradients):
         norms = torch._foreach_norm([gradient.float() for gradient in gradients])

@@ -89,7 +89,6 @@ def test_a_plain_model_is_called_alone_with_the_results_of_keras(kind, by_keras,
     model = kind()
     logs, values = trained(model)
     assert by_keras[model] == 0 and by_keras[model.dense] == 2
-    monkeypatch.setattr(torch_call, "outermost", None)
     monkeypatch.setattr(kind, "_outputs_of", lambda self, x, training: self(x, training=training))
     other = kind()
     expected, others = trained(other)
@@ -111,18 +110,19 @@ def test_inner_layers_know_whether_it_is_training():
 
 @pytest.mark.parametrize(
     ("kind", "change"),
-    [(Tagger, hooked), (Tagger, regularised), (Tagger, specified), (WithMasks, nothing), (TakesMask, nothing)],
-    ids=["hook", "activity regulariser", "input spec", "masks of its own", "takes a mask"],
+    [
+        (Tagger, hooked),
+        (Tagger, regularised),
+        (Tagger, specified),
+        (WithMasks, nothing),
+        (TakesMask, nothing),
+        (OwnCall, nothing),
+    ],
+    ids=["hook", "activity regulariser", "input spec", "masks of its own", "takes a mask", "a call of its own"],
 )
 def test_what_keras_has_to_do_around_a_model_is_done_by_keras(kind, change, by_keras):
     model = kind()
     change(model)
-    trained(model)
-    assert by_keras[model] == 2
-
-
-def test_a_call_of_its_own_is_taken(by_keras):
-    model = OwnCall()
     trained(model)
     assert by_keras[model] == 2
 

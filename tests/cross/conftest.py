@@ -6,9 +6,7 @@ import pytest
 
 from k3seq.launch import Failure, Worker
 from k3seq.matrix import installed
-
-# Most of the time would go into XLA's compilation of hundreds of functions that run once: its costly passes are left out.
-QUICK = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
+from k3seq.parity.pool import QUICK
 
 
 class Backends:

@@ -5,11 +5,9 @@ import pytest
 
 from k3seq import matrix as matrix_file
 from k3seq.launch import Failure, launch
+from k3seq.parity.pool import QUICK
 
 pytestmark = pytest.mark.once
-
-# Hundreds of functions run once: XLA's costly passes are left out.
-QUICK = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
 
 
 def ask(backend, function, payload):

@@ -12,6 +12,7 @@ import golden
 from k3seq import backend as seam
 from k3seq import launch
 from k3seq.errors import UsageError
+from k3seq.parity.pool import QUICK
 from k3seq.seq2seq import beam_search_decoder as module
 from k3seq.seq2seq.beam_search_decoder import BeamSearchDecoder
 from k3seq.seq2seq.beam_search_step import fillable
@@ -45,7 +46,7 @@ def float64_errors(backend):
     """{id: {name: error}} in float64; on JAX from one process for all, as float64 must be chosen before the import of jax."""
     if backend != "jax":
         return beam_cases.run_all({"ids": ids("f64", SOME64), "compiled": False})
-    fast = {"JAX_ENABLE_X64": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
+    fast = {"JAX_ENABLE_X64": "1", "XLA_FLAGS": QUICK["XLA_FLAGS"]}
     payload = {"ids": list(ids("f64", SOME64)), "compiled": True}
     return launch.launch("jax", "seq2seq.beam_cases:run_all", payload, environment=fast, timeout=600)
 
