@@ -121,9 +121,8 @@ class StepMixin(StepContract):
     def _train_on(self, batch):
         # Keras puts each array of a batch on the device by itself, twice, and sets every mean to zero by an operation: longer
         # than a small model computes. The compiled step takes NumPy arrays as they are, the zeros among them.
-        made = self.compiled and self.built and self.optimizer.built and self.train_function is not None
         plain = all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(batch))
-        if not made or not plain or keras.distribution.distribution() is not None:
+        if not plain or keras.distribution.distribution() is not None:
             return None
         self._reset_other_metrics()
         zeros = {id(v): np.zeros(v.shape, jnp.dtype(v.dtype)) for metric in self._own_metrics() for v in metric.variables}

@@ -164,14 +164,15 @@ class StepContract:
         mean.update_state(value, sample_weight=weight)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        logs = self._train_on((x, y, sample_weight)) if class_weight is None else None
+        made = self.compiled and self.built and self.optimizer.built and self.train_function is not None
+        logs = self._train_on((x, y, sample_weight)) if made and class_weight is None else None
         if logs is None:
             return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
         logs = pythonify_logs(logs)
         return logs if return_dict else self._flatten_metrics_in_order(logs)
 
     def _train_on(self, batch):
-        """The logs of a step, where a backend has what is around it faster than Keras; None: Keras shall do it."""
+        """The logs of a step of a model that is made, where a backend has it faster than Keras; None: Keras shall do it."""
         return None
 
     def reset_metrics(self):
