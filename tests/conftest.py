@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from k3seq import matrix as matrix_file
@@ -26,6 +27,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process per core: more threads only wait for each other
 
 BACKEND = os.environ["KERAS_BACKEND"]
+
+# How fast an example is drawn or run says something about the machine, and nothing about the code.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure(config):

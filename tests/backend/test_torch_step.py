@@ -108,7 +108,7 @@ def test_the_first_step_at_the_default_betas_is_that_of_keras(kernel):
 @pytest.mark.parametrize("name", AROUND)
 def test_what_keras_does_around_an_update_is_left_to_keras(name, kernel):
     found, expected, ran = both(lambda: keras.optimizers.Adam(0.1, **{name: AROUND[name]}), kernel)
-    assert not ran and largest_difference(found, expected) == 0.0
+    assert not ran and largest_difference(found, expected) < 1e-6
     plain = trained(keras.optimizers.Adam(0.1), variables(), by_keras)
     assert len(plain) != len(found) or largest_difference(found, plain) > 1e-4
 
@@ -134,7 +134,7 @@ def test_another_optimizer_of_the_same_family_is_left_to_keras(kernel):
 
     for make in (lambda: Doubled(0.1), lambda: keras.optimizers.AdamW(0.1), lambda: keras.optimizers.Nadam(0.1)):
         found, expected, ran = both(make, kernel)
-        assert not ran and largest_difference(found, expected) == 0.0
+        assert not ran and largest_difference(found, expected) < 1e-6
 
 
 def test_weights_and_gradients_of_any_layout_get_their_own_updates(kernel):

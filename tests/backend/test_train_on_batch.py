@@ -108,7 +108,9 @@ def test_a_train_function_made_by_hand_finds_the_optimizer_built_and_the_model_c
     start = values(model)
     for each in (model, expected):
         each.train_on_batch(*BATCHES[0])
-    assert largest_difference(values(model), values(expected)) == 0.0 < largest_difference(values(model), start)
+    # Before its optimizer is built, the first step may take another kernel of the same mathematics: rounding may differ.
+    assert largest_difference(values(model), values(expected)) < 1e-6
+    assert largest_difference(values(model), start) > 1e-2
 
 
 def test_the_step_is_traced_once_for_a_shape():

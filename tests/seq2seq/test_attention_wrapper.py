@@ -69,8 +69,8 @@ def test_lengths_and_the_mask_they_stand_for_are_the_same_and_padding_does_not_m
     by_mask, _ = run(luong, MEMORY, INPUTS, None, MASK)
     padded, _ = run(luong, np.where(MASK[:, :, None], MEMORY, 7.0).astype("float32"), INPUTS, LENGTHS)
     unmasked, _ = run(luong, MEMORY, INPUTS)
-    np.testing.assert_array_equal(outputs, by_mask)
-    np.testing.assert_array_equal(outputs, padded)
+    np.testing.assert_allclose(outputs, by_mask, atol=1e-6)
+    np.testing.assert_allclose(outputs, padded, atol=1e-6)
     assert (state.alignments[0, 2:] == 0).all() and np.abs(outputs - unmasked).max() > 1e-3
 
 
