@@ -54,23 +54,23 @@ def main(arguments=None):
     """Trains; returns {"model", "losses": before and after, "provenance"}."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100, help="training steps, of 32 rows")
-    parser.add_argument("--vocabulary", type=int, default=100, help="number of ids")
+    parser.add_argument("--vocabulary-size", type=int, default=100, help="number of ids")
     parser.add_argument("--units", type=int, default=512, help="size of both LSTMs")
     parser.add_argument("--picture", help="write what stands behind the output to this PNG file")
     options, rng = parser.parse_args(arguments), np.random.default_rng(0)
 
-    model = tfa.random.initialize(book(options.vocabulary, units=options.units), seed=0)
+    model = tfa.random.initialize(book(options.vocabulary_size, units=options.units), seed=0)
     provenance = provenance_of(model.output)
     print(provenance)
     if options.picture:
         save_figure(draw_provenance(provenance), options.picture)
 
     model.compile(loss="sparse_categorical_crossentropy", optimizer="adam")
-    fresh = counting(64, options.vocabulary, rng)
+    fresh = counting(64, options.vocabulary_size, rng)
     before = model.evaluate(*fresh, batch_size=32, verbose=0)
-    model.fit(*counting(32 * options.steps, options.vocabulary, rng), batch_size=32, verbose=0)
+    model.fit(*counting(32 * options.steps, options.vocabulary_size, rng), batch_size=32, verbose=0)
     after = model.evaluate(*fresh, batch_size=32, verbose=0)
-    print(f"loss {before:.4f} (ln {options.vocabulary} = {np.log(options.vocabulary):.4f}) -> {after:.4f}")
+    print(f"loss {before:.4f} (ln {options.vocabulary_size} = {np.log(options.vocabulary_size):.4f}) -> {after:.4f}")
     return {"model": model, "losses": (before, after), "provenance": provenance}
 
 

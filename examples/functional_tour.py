@@ -11,8 +11,8 @@ import numpy as np
 from keras import layers
 
 from k3seq.inspect import draw_ascent, draw_images, gradient_ascent, save_figure
-from k3seq.models.document import LOSS_WEIGHTS, LOSSES, document_classifier
-from k3seq.models.vae import VAE
+from k3seq.models.examples.document import LOSS_WEIGHTS, LOSSES, document_classifier
+from k3seq.models.examples.vae import VAE
 from k3seq.random import initialize
 
 
@@ -76,7 +76,7 @@ def main():
     spread = np.ptp([form.predict(x, verbose=0) for form in forms], axis=0).max()
     print(f"three forms: {[form.count_params() for form in forms]} parameters, outputs within {spread:.0e}")
 
-    classifier = document_classifier(words=200, text_steps=20, units=32, dense=32)
+    classifier = document_classifier(vocabulary_size=200, max_steps=20, embed_dim=32, dense_dim=32)
     options = dict(loss=LOSSES, loss_weights=LOSS_WEIGHTS, metrics=dict.fromkeys(LOSSES, "accuracy"))
     classifier.compile(keras.optimizers.Adam(3e-3), **options)
     classifier.fit(*tickets(rows, rng), **fit)

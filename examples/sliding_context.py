@@ -13,7 +13,7 @@ from keras import ops
 
 from k3seq.data import read_shards, shard_paths, write_shards
 from k3seq.data.arithmetic import decode, problems, ragged_batches, to_example
-from k3seq.models.sliding import SlidingArithmetic, dense_batch
+from k3seq.models.sliding_arithmetic import SlidingArithmetic, dense_batch
 from k3seq.random import initialize
 
 PROBLEMS, BATCH, SHARDS = 100, 5, 2
@@ -59,7 +59,7 @@ def main(arguments=None):
         first = ":".join(decode(records[0][field]) for field in ("defs", "op", "res"))
         print(f"{len(records)} problems in {SHARDS} shards, the first one {first}")
 
-        model = initialize(SlidingArithmetic(batch=BATCH), options.seed)
+        model = initialize(SlidingArithmetic(batch_size=BATCH), options.seed)
         trainable = sum(weight.size for weight in map(ops.convert_to_numpy, model.trainable_variables))
         print(f"{model.count_params():,} parameters, {trainable:,} trainable: the others are the window")
         model.compile("adam", jit_compile="auto" if options.jit is None else options.jit, run_eagerly=options.jit is False)

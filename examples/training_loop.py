@@ -32,7 +32,7 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, default=300, help="updates")
     steps = parser.parse_args(arguments).steps
 
-    model = initialize(LSTMSeq2Seq(2 + SYMBOLS, 2 + SYMBOLS, embedding=16, units=32, dropout=0.1), seed=0)
+    model = initialize(LSTMSeq2Seq(2 + SYMBOLS, 2 + SYMBOLS, embed_dim=16, units=32, dropout=0.1), seed=0)
     optimizer = keras.optimizers.Adam(0.01)
     optimizer.build(model.trainable_variables)
 

@@ -14,10 +14,11 @@ from typing import Annotated
 
 import typer
 
-from k3seq import __version__, matrix
-from k3seq.allocator import keep_memory
-from k3seq.commands.record import check_json, write_json
+from k3seq import __version__
 from k3seq.errors import K3SeqError, UsageError
+from k3seq.report.record import check_json, write_json
+from k3seq.runtime import matrix
+from k3seq.runtime.memory import keep_memory
 
 _arguments: list[str] = []  # of this run, for the JSON
 app = typer.Typer(name="k3seq", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -45,8 +46,8 @@ def choose_backend(name: str | None) -> str:
     return chosen
 
 
-class Run:
-    """One command from its options to its JSON: `Run(backend, json)` checks both at once, `finish(result)` writes.
+class Invocation:
+    """One command from its options to its JSON: `Invocation(backend, json)` checks both at once, `finish(result)` writes.
 
     Args:
         backend: what `--backend` gave. json: what `--json` gave.
@@ -84,22 +85,22 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     model: Annotated[str | None, typer.Option(help="lstm, lstm-attention, transformer or sliding.")] = None,
     tokens: Annotated[str | None, typer.Option(help="char, space, word or subword; SOURCE/TARGET where they differ.")] = None,
-    vocabulary: Annotated[int | None, typer.Option(help="Most ids of a tokenizer.")] = None,
+    vocabulary_size: Annotated[int | None, typer.Option(help="Maximum vocabulary size.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first pairs of --data.")] = None,
     skip_bad_lines: Annotated[bool, typer.Option("--skip-bad-lines", help="Count bad lines and leave them out.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch.")] = None,
     buckets: Annotated[int | None, typer.Option(help="Most shapes of a batch; each is compiled once.")] = None,
-    units: Annotated[int | None, typer.Option(help="Size of the states.")] = None,
-    embedding: Annotated[int | None, typer.Option(help="Size of an embedding.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Layers of encoder and decoder.")] = None,
-    dense: Annotated[int | None, typer.Option(help="Size of the inner dense layers.")] = None,
-    heads: Annotated[int | None, typer.Option(help="Attention heads.")] = None,
+    units: Annotated[int | None, typer.Option(help="Units of the LSTM layers.")] = None,
+    embed_dim: Annotated[int | None, typer.Option(help="Size of a token embedding.")] = None,
+    num_layers: Annotated[int | None, typer.Option(help="Layers of the encoder, and of the decoder.")] = None,
+    dense_dim: Annotated[int | None, typer.Option(help="Units of the feed-forward layers.")] = None,
+    num_heads: Annotated[int | None, typer.Option(help="Attention heads.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Rate in training.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule (warm-up, then cosine).")] = None,
     label_smoothing: Annotated[float, typer.Option(help="Share of the target spread over the vocabulary.")] = 0.0,
     clip_norm: Annotated[float, typer.Option(help="Largest global norm of a gradient.")] = 1.0,
-    accumulate: Annotated[int, typer.Option(help="Micro-batches that a batch is computed in.")] = 1,
+    gradient_accumulation_steps: Annotated[int, typer.Option(help="Parts that each batch is split into to save memory.")] = 1,
     seed: Annotated[int, typer.Option(help="Weights, order and problems follow from it, on every backend.")] = 0,
     jit: Annotated[bool | None, typer.Option("--jit/--no-jit", help="Compile with XLA; default: the backend's own.")] = None,
     log_steps: Annotated[int, typer.Option(help="Print the loss of so many first steps.")] = 0,
@@ -114,24 +115,24 @@ def train(
 
     names = {field.name for field in dataclasses.fields(command.Options)}
     options = command.with_defaults(command.Options(**{k: v for k, v in locals().items() if k in names}))
-    run = Run(backend, json)
-    run.finish(command.run(options))
+    run = Invocation(backend, json)
+    run.finish(command.train(options))
 
 
 @app.command()
 def decode(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="What k3seq train wrote.")],
     batch_size: Annotated[int, typer.Option(help="Lines decoded at once.")] = 64,
-    beam: Annotated[int, typer.Option(help="Beams; 1 is greedy.")] = 1,
+    beam_width: Annotated[int, typer.Option(help="Hypotheses kept by beam search; 1 is greedy decoding.")] = 1,
     length_penalty: Annotated[float, typer.Option(help="Of a beam search: 0 prefers short results, 1 long ones.")] = 0.0,
     backend: BackendOption = None,
     json: JsonOption = None,
 ):
     """Decode lines of standard input: one result a line, in order."""
-    run = Run(backend, json)
+    run = Invocation(backend, json)
     from k3seq.commands import decode as command
 
-    run.finish(command.run(directory, batch_size=batch_size, width=beam, length_penalty=length_penalty))
+    run.finish(command.decode(directory, batch_size=batch_size, beam_width=beam_width, length_penalty=length_penalty))
 
 
 @app.command()
@@ -140,17 +141,17 @@ def evaluate(
     data: Annotated[str, typer.Option(metavar="FILE", help="Pairs to score on: source TAB target, UTF-8.")],
     limit: Annotated[int | None, typer.Option(help="Only the first pairs.")] = None,
     batch_size: Annotated[int, typer.Option(help="Sources decoded at once.")] = 64,
-    beam: Annotated[int, typer.Option(help="Beams; 1 is greedy.")] = 1,
+    beam_width: Annotated[int, typer.Option(help="Hypotheses kept by beam search; 1 is greedy decoding.")] = 1,
     length_penalty: Annotated[float, typer.Option(help="Of a beam search: 0 prefers short results, 1 long ones.")] = 0.0,
     skip_bad_lines: Annotated[bool, typer.Option("--skip-bad-lines", help="Count bad lines and leave them out.")] = False,
     backend: BackendOption = None,
     json: JsonOption = None,
 ):
     """Score a run on text pairs: token and sequence accuracy, edit-distance error rate."""
-    run = Run(backend, json)
+    run = Invocation(backend, json)
     from k3seq.commands import evaluate as command
 
-    run.finish(command.run(directory, data, limit, batch_size, skip_bad_lines, None, beam, length_penalty))
+    run.finish(command.evaluate(directory, data, limit, batch_size, skip_bad_lines, None, beam_width, length_penalty))
 
 
 @app.command()
@@ -161,10 +162,10 @@ def summary(
     json: JsonOption = None,
 ):
     """Show the layers of a model and its parameters, trainable and not."""
-    run = Run(backend, json)
+    run = Invocation(backend, json)
     from k3seq.commands import summary as command
 
-    run.finish(command.run(name, depth))
+    run.finish(command.summary(name, depth))
 
 
 @app.command("matrix", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -176,19 +177,19 @@ def run_matrix(
     json: JsonOption = None,
 ):
     """Run pytest once per backend of backends_matrix.yml; other arguments go to pytest."""
-    run, names = Run(backend, json, binds=False), backend_names(backends, backend)
+    run, names = Invocation(backend, json, binds=False), backend_names(backends, backend)
     from k3seq.commands import matrix as command
 
-    run.finish(command.run(names, context.args, workers))
+    run.finish(command.matrix(names, context.args, workers))
 
 
 @app.command()
 def backends(backend: BackendOption = None, json: JsonOption = None):
     """Show which backends are installed, their versions and devices."""
-    run = Run(backend, json, binds=False)
+    run = Invocation(backend, json, binds=False)
     from k3seq.commands import backends as command
 
-    run.finish(command.run([backend] if backend else []))
+    run.finish(command.backends([backend] if backend else []))
 
 
 @app.command()
@@ -200,10 +201,10 @@ def provenance(
     json: JsonOption = None,
 ):
     """Show which layers and weights stand behind a model's outputs, and which weights get a gradient."""
-    run = Run(backend, json)
+    run = Invocation(backend, json)
     from k3seq.commands import provenance as command
 
-    run.finish(command.run(name, inputs, picture))
+    run.finish(command.provenance(name, inputs, picture))
 
 
 @app.command()
@@ -215,11 +216,11 @@ def divergences(
     json: JsonOption = None,
 ):
     """Run the known divergences between backends and tell which the installed Keras still has."""
-    run = Run(backend, json, binds=False)
+    run = Invocation(backend, json, binds=False)
     from k3seq.commands import divergences as command
 
     names = backend_names(backends, backend)
-    run.finish(command.write_page(page) if page else command.run(ids or (), names))
+    run.finish(command.write_page(page) if page else command.divergences(ids or (), names))
 
 
 @app.command()
@@ -241,10 +242,10 @@ def parity(
     json: JsonOption = None,
 ):
     """Compare layers and models across backends: parameters, outputs, gradients, training, decoding, files."""
-    run = Run(None, json, binds=False)
+    run = Invocation(None, json, binds=False)
     from k3seq.commands import parity as command
 
-    run.finish(command.run(targets or (), listed(backends), listed(checks), listed(dtypes), inputs, html))
+    run.finish(command.parity(targets or (), listed(backends), listed(checks), listed(dtypes), inputs, html))
 
 
 @app.command()
@@ -256,7 +257,7 @@ def bench(
     inputs: Annotated[str | None, typer.Option(metavar="JSON", help='Such as {"shape": [64, 20], "dtype": "int32"}.')] = None,
     labels: Annotated[str | None, typer.Option(metavar="JSON", help="The same, of what TARGET is trained on.")] = None,
     loss: Annotated[str | None, typer.Option(metavar="NAME", help="A loss of Keras, or package.module:name.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Rows of each input of TARGET.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows of each input of TARGET.")] = None,
     kind: Annotated[str, typer.Option(help="What to do with TARGET: train, decode or layer.")] = "train",
     backends: Annotated[str | None, typer.Option(metavar="A,B", help="Only these backends.")] = None,
     jit: Annotated[
@@ -276,17 +277,17 @@ def bench(
     json: JsonOption = None,
 ):
     """Measure how fast each backend is, beside what it competes with, in interleaved rounds."""
-    run = Run(None, json, binds=False)
+    run = Invocation(None, json, binds=False)
     from k3seq.commands import bench as command
 
     run.finish(
-        command.run(
+        command.bench(
             target,
             suite,
             inputs=inputs,
             labels=labels,
             loss=loss,
-            batch=batch,
+            batch_size=batch_size,
             kind=kind,
             backends=listed(backends),
             jits=jit,

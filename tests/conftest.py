@@ -6,8 +6,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from k3seq import matrix as matrix_file
 from k3seq.parity.pool import QUICK
+from k3seq.runtime import matrix as matrix_file
 
 ROOT = Path(__file__).resolve().parents[1]
 MATRIX = matrix_file.load(ROOT / matrix_file.FILE)

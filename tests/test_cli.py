@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from k3seq import cli
-from k3seq.commands.record import plain
 from k3seq.errors import DataError, MissingBackend, UsageError
+from k3seq.report.record import plain
 
 ROOT = Path(__file__).resolve().parents[1]
 once = pytest.mark.once
@@ -37,10 +37,10 @@ def here(tmp_path, monkeypatch):
 def raising(monkeypatch, error):
     from k3seq.commands import backends
 
-    def run(names):
+    def fail(names):
         raise error
 
-    monkeypatch.setattr(backends, "run", run)
+    monkeypatch.setattr(backends, "backends", fail)
 
 
 @once
@@ -130,7 +130,7 @@ def test_json_holds_command_versions_and_result(here, monkeypatch):
         "d": Path("x"),
         "e": "ä",
     }
-    monkeypatch.setattr(backends, "run", lambda names: result)
+    monkeypatch.setattr(backends, "backends", lambda names: result)
     assert cli.main(["backends", "--json", "out.json"]) == 0
     document = json.loads((here / "out.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert document["command"] == ["k3seq", "backends", "--json", "out.json"]
@@ -144,7 +144,7 @@ def test_json_that_cannot_be_written_leaves_the_old_file_and_no_rest(here, monke
     from k3seq.commands import backends
 
     (here / "out.json").write_text("old")
-    monkeypatch.setattr(backends, "run", lambda names: {"a": object()})
+    monkeypatch.setattr(backends, "backends", lambda names: {"a": object()})
     assert cli.main(["backends", "--json", "out.json"]) == 1
     assert (here / "out.json").read_text() == "old"
     assert [p.name for p in here.iterdir()] == ["out.json"]
@@ -155,7 +155,7 @@ def test_json_that_cannot_be_written_leaves_the_old_file_and_no_rest(here, monke
 def test_a_result_with_an_exit_code_is_written_before_the_command_ends_with_it(here, monkeypatch):
     from k3seq.commands import backends
 
-    monkeypatch.setattr(backends, "run", lambda names: {"exit_code": 1})
+    monkeypatch.setattr(backends, "backends", lambda names: {"exit_code": 1})
     assert cli.main(["backends", "--json", "out.json"]) == 1
     assert json.loads((here / "out.json").read_text())["result"] == {"exit_code": 1}
 
@@ -202,7 +202,7 @@ def test_backends_shows_installed_missing_and_broken_ones(here, capsys, monkeypa
 
 
 def test_summary_counts_the_parameters_of_each_layer(here, capsys):
-    assert cli.main(["summary", "lstm-seq2seq", "--json", "out.json"]) == 0
+    assert cli.main(["summary", "lstm", "--json", "out.json"]) == 0
     result = json.loads(Path("out.json").read_text())["result"]
     counts = [layer["parameters"] for layer in result["layers"] if layer["parameters"]]
     assert counts == [54_440, 54_440, 32_500]
@@ -230,7 +230,7 @@ def test_summary_takes_a_factory_of_the_working_directory(here, monkeypatch):
 
 def test_an_unknown_model_names_the_choices(here, capsys):
     assert cli.main(["summary", "no-such-model"]) == 2
-    assert "lstm-seq2seq" in capsys.readouterr().err
+    assert "lstm" in capsys.readouterr().err
 
 
 @once

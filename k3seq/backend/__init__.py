@@ -16,9 +16,9 @@ Each of `jax.py`, `tensorflow.py` and `torch.py` has the same names with the sam
 - `StepMixin`: `train_step` and `test_step` (see `step.py`).
 """
 
-from k3seq import binding
+from k3seq.runtime import backend_check
 
-binding.check()  # before anything imports keras
+backend_check.check()  # before anything imports keras
 
 
 import importlib

@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from k3seq.backend.jax_recurrent import affine as affine
 from k3seq.backend.jax_recurrent import gru_sequence as gru_sequence
 from k3seq.backend.jax_recurrent import lstm_sequence as lstm_sequence
-from k3seq.backend.loop import run
+from k3seq.backend.loop import eager_loop
 from k3seq.backend.step import StepContract, counted, unpack
 from k3seq.errors import UsageError
 
@@ -101,7 +101,7 @@ def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
         (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
     """
     if not isinstance(jnp.add(0, 0), jax.core.Tracer):
-        return run(step, going, carry, blank, length, slices, whole)
+        return eager_loop(step, going, carry, blank, length, slices, whole)
     if not isinstance(length, int):
         raise UsageError(f"Expected maximum_iterations to be an integer where JAX compiles the loop. Received: {length}")
 

@@ -92,10 +92,10 @@ def _ahead(kind, x, real, states, kernel, recurrent_kernel, biases):
     return (outputs, last), (x, real, before, gates, kernel, recurrent_kernel)
 
 
-def _back(kind, kept, slopes):
+def _back(kind, kept, gradients):
     _, _, part = kind
     x, real, before, gates, kernel, recurrent_kernel = kept
-    of_outputs, of_states = slopes
+    of_outputs, of_states = gradients
 
     def retreat(of_states, now):
         of_output, real, before, gates = now

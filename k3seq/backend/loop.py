@@ -3,7 +3,7 @@
 from keras import ops, tree
 
 
-def run(step, going, carry, blank, length, slices, whole):
+def eager_loop(step, going, carry, blank, length, slices, whole):
     """Steps in Python until `going(carry)` is false or `length` steps are done; arguments and results as in `unroll`."""
     length = None if length is None else int(length)
     rows = [] if slices is None or not length else [ops.unstack(leaf, length, axis=0) for leaf in tree.flatten(slices)]

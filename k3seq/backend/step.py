@@ -21,7 +21,8 @@ class StepContract:
     - the mean loss of an epoch weighs a batch by `batch_weight` (tokens in a seq2seq model), not by its rows;
     - `gradient_norm`, the global norm before clipping, and `refused`, the number of refused steps, are in the logs;
     - a step whose loss or gradient is not finite leaves weights, optimizer and other variables as they were;
-    - `step_options(accumulate=n)` computes a batch as `n` micro-batches of consecutive rows, whose gradients are weighted by
+    - `step_options(gradient_accumulation_steps=n)` computes a batch as `n` micro-batches of consecutive rows, whose
+      gradients are weighted by
       `batch_weight`, so that the update equals that of the whole batch in 1/n of the memory;
     - an embedding's gradient on TensorFlow is made dense, so that repeated tokens are summed before Adam squares them;
     - a weight that the loss does not reach has gradient zero on every backend.
@@ -31,25 +32,35 @@ class StepContract:
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._step_options = {"accumulate": 1, "refuse_nonfinite": True}
+        self._step_options = {"gradient_accumulation_steps": 1, "refuse_nonfinite": True}
         named = self.loss_names if len(self.loss_names) > 1 else ()
         self._loss_means = [keras.metrics.Mean(name=name) for name in named]
         self._gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self._refused = keras.metrics.Sum(name="refused")
 
-    def step_options(self, *, accumulate=1, refuse_nonfinite=True):
+    def step_options(self, *, gradient_accumulation_steps=1, refuse_nonfinite=True):
         """Sets how a training batch becomes an update; kept when the compiled model is saved.
 
         Args:
-            accumulate: int >= 1, micro-batches per update. At most the rows of a batch.
+            gradient_accumulation_steps: int >= 1, micro-batches per update. At most the rows of a batch.
             refuse_nonfinite: skip the update when the loss or the gradient norm is NaN or infinite.
 
         Raises:
-            UsageError: when `accumulate` is not an integer of at least 1.
+            UsageError: when `gradient_accumulation_steps` is not an integer of at least 1.
         """
-        if not isinstance(accumulate, int) or isinstance(accumulate, bool) or accumulate < 1:
-            raise UsageError(f"Expected accumulate to be an integer of at least 1. Received: accumulate={accumulate!r}")
-        self._step_options = {"accumulate": accumulate, "refuse_nonfinite": bool(refuse_nonfinite)}
+        if (
+            not isinstance(gradient_accumulation_steps, int)
+            or isinstance(gradient_accumulation_steps, bool)
+            or gradient_accumulation_steps < 1
+        ):
+            raise UsageError(
+                "Expected gradient_accumulation_steps to be an integer of at least 1. "
+                f"Received: gradient_accumulation_steps={gradient_accumulation_steps!r}"
+            )
+        self._step_options = {
+            "gradient_accumulation_steps": gradient_accumulation_steps,
+            "refuse_nonfinite": bool(refuse_nonfinite),
+        }
         self.train_function = None
 
     def compute_objective(self, x, y, sample_weight, training):
@@ -103,13 +114,13 @@ class StepContract:
         return ops.cast(total, "float32"), losses, y_pred, ops.cast(self.batch_weight(*batch), "float32")
 
     def _micro_batches(self, batch):
-        """The batch as `accumulate` parts of consecutive rows (nearly equal in size)."""
-        parts = self._step_options["accumulate"]
+        """The batch as `gradient_accumulation_steps` parts of consecutive rows (nearly equal in size)."""
+        parts = self._step_options["gradient_accumulation_steps"]
         if parts == 1:
             return [batch]
         rows = ops.shape(next(leaf for leaf in tree.flatten(batch[0]) if leaf is not None))[0]
         if isinstance(rows, int) and rows < parts:
-            raise UsageError(f"Expected a batch of at least accumulate={parts} rows. Received: {rows}")
+            raise UsageError(f"Expected a batch of at least gradient_accumulation_steps={parts} rows. Received: {rows}")
         bounds = [rows * i // parts for i in range(parts + 1)]
         return [
             tree.map_structure(lambda leaf, lo=lo, hi=hi: None if leaf is None else leaf[lo:hi], batch)

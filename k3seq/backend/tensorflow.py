@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from k3seq.backend.loop import run
+from k3seq.backend.loop import eager_loop
 from k3seq.backend.step import StepContract, counted, unpack
 from k3seq.backend.tensorflow_recurrent import affine as affine
 from k3seq.backend.tensorflow_recurrent import gru_sequence as gru_sequence
@@ -115,7 +115,7 @@ def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
         (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
     """
     if tf.executing_eagerly():
-        return run(step, going, carry, blank, length, slices, whole)
+        return eager_loop(step, going, carry, blank, length, slices, whole)
     blanks, states = tree.flatten(blank), [tf.convert_to_tensor(leaf) for leaf in tree.flatten(carry)]
 
     def outputs_of(zero):

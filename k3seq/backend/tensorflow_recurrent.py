@@ -85,7 +85,7 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
         last, (outputs, *kept) = _loop(advance, states, shapes, steps)
         before, gates = kept[: len(states)], kept[len(states) :]
 
-        def slopes(of_outputs, *of_states):
+        def gradients(of_outputs, *of_states):
             given = [_unstacked(value) for value in (tf.transpose(of_outputs, [1, 0, 2]), *kept)]
             recurrent = tf.transpose(recurrent_kernel)
 
@@ -109,7 +109,7 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
             return of_input, _product(x, of_x), _product(before[0], of_h), *biases, *of_states
 
         outputs = tf.transpose(outputs, [1, 0, 2])
-        return (outputs, *last), slopes
+        return (outputs, *last), gradients
 
     outputs, *states = run(x, kernel, recurrent_kernel, *biases, *states)
     outputs.set_shape((*x.shape[:2], size))

@@ -7,7 +7,7 @@ from keras import tree
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.backend.torch.core import get_device
 
-from k3seq.backend.loop import run
+from k3seq.backend.loop import eager_loop
 from k3seq.backend.step import StepContract, unpack
 from k3seq.backend.torch_adam import apply
 from k3seq.backend.torch_call import outermost
@@ -121,7 +121,7 @@ def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
     Returns:
         (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
     """
-    return run(step, going, carry, blank, length, slices, whole)
+    return eager_loop(step, going, carry, blank, length, slices, whole)
 
 
 class StepMixin(StepContract):

@@ -19,13 +19,13 @@ class _Crossentropies(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, slopes):
+    def backward(ctx, gradients):
         log_probabilities, index = ctx.saved_tensors
-        slopes = slopes[..., None]
+        gradients = gradients[..., None]
         found = log_probabilities.exp()
         if ctx.smoothing:
             found.sub_(ctx.smoothing / found.shape[-1])
-        return found.mul_(slopes).scatter_add_(-1, index, slopes * (ctx.smoothing - 1.0)), None, None
+        return found.mul_(gradients).scatter_add_(-1, index, gradients * (ctx.smoothing - 1.0)), None, None
 
 
 def crossentropies(labels, logits, smoothing):

@@ -1,4 +1,4 @@
-"""Runs heats: a process for each row, warmed up one after another, then rounds that go over all rows. Imports no keras.
+"""Runs groups: a process for each row, warmed up one after another, then rounds that go over all rows. Imports no keras.
 
 A round takes every row once, every second round from the last to the first, so that what slows the machine down for a while
 hits all alike. One process computes at a time; the others wait in a read.
@@ -10,9 +10,9 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from k3seq import matrix as matrix_file
 from k3seq.bench.work import Report, Row
-from k3seq.launch import Failure, Worker
+from k3seq.runtime import matrix as matrix_file
+from k3seq.runtime.workers import Failure, Worker
 
 WORKER = "k3seq.bench.worker"
 IMPORTS = 2  # processes that import their framework at a time, before anything is timed
@@ -21,13 +21,13 @@ MOST = 200  # steps of a round
 ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
-class Heat:
+class Group:
     """Rows that are measured against each other.
 
     Args:
         rows: `Row`s. rounds: how many. seconds: of steps per row and round. steps: a number of steps in their place, or None.
         timeout: seconds that the preparation or a round of one row may take. tell: called with (what, row) as it goes.
-        worker: makes what has `request` and `close`; `k3seq.launch.Worker`.
+        worker: makes what has `request` and `close`; `k3seq.runtime.workers.Worker`.
     """
 
     def __init__(self, rows, rounds, seconds, steps, timeout, tell, worker=Worker, backends=None):
@@ -118,18 +118,19 @@ class Heat:
         self.tell(row.status, row)
 
 
-def run(name, heats, rounds=5, seconds=0.5, steps=None, timeout=600.0, tell=None, worker=Worker, backends=None):
-    """Measures heats one after another.
+def run_benchmark(name, groups, rounds=5, seconds=0.5, steps=None, timeout=600.0, tell=None, worker=Worker, backends=None):
+    """Measures groups one after another.
 
     Args:
-        name: of the suite. heats: lists of `Work`. rounds: how often each row is measured, at least 1. seconds, steps, timeout,
-            worker: as in `Heat`. tell: called with (what, row, report) as it goes. backends: a `k3seq.matrix.Matrix`.
+        name: of the suite. groups: lists of `Work`. rounds: how often each row is measured, at least 1. seconds,
+        steps, timeout,
+            worker: as in `Group`. tell: called with (what, row, report) as it goes. backends: a `k3seq.runtime.matrix.Matrix`.
 
     Returns:
         A `Report`; after Ctrl-C one with `interrupted`, in which the rows hold what was measured until then.
     """
     backends = backends or matrix_file.load()
-    report = Report(name, [Row(work) for heat in heats for work in heat], rounds)
+    report = Report(name, [Row(work) for group in groups for work in group], rounds)
     began, rows = time.monotonic(), iter(report.rows)
     report.machine = {
         "platform": platform.platform(),
@@ -144,9 +145,9 @@ def run(name, heats, rounds=5, seconds=0.5, steps=None, timeout=600.0, tell=None
             tell(what, row, report)
 
     try:
-        for heat in heats:
-            own = [next(rows) for _ in heat]
-            Heat(own, rounds, seconds, steps, timeout, told, worker, backends).run()
+        for group in groups:
+            own = [next(rows) for _ in group]
+            Group(own, rounds, seconds, steps, timeout, told, worker, backends).run()
     except KeyboardInterrupt:
         report.interrupted = True
     report.machine["load_after"] = os.getloadavg()[0]

@@ -52,7 +52,7 @@ def compare(old, new, floor=FLOOR):
         beside = {row["key"]: _beside(row, both) for row in both}
         level = {key: statistics.median(map(math.log, before[key]["rounds"])) for key in beside}
         moved = {key: [_moves(run, level, key, keys) for run in (before, after)] for key, keys in beside.items()}
-        others = [abs(_move(*moved[row["key"]])) for row in both if row["who"] not in OURS and beside[row["key"]]]
+        others = [abs(_move(*moved[row["key"]])) for row in both if row["implementation"] not in OURS and beside[row["key"]]]
         if others:  # twice the standard deviation, by way of the median deviation
             floor = max(floor, math.expm1(2 * 1.4826 * statistics.median(others)))
         changes = []
@@ -69,8 +69,8 @@ def compare(old, new, floor=FLOOR):
 def _beside(row, rows):
     """Keys of the rows that a row is held against; none: the clock."""
     problem = [one for one in rows if one["problem"] == row["problem"]]
-    competitors = [one["key"] for one in problem if one["who"] not in OURS and one is not row]
-    if competitors or row["who"] not in OURS:
+    competitors = [one["key"] for one in problem if one["implementation"] not in OURS and one is not row]
+    if competitors or row["implementation"] not in OURS:
         return competitors
     # Of three rows one may change and leave the middle where it is; of two nobody knows which one did.
     return [one["key"] for one in problem] if len(problem) > 2 else []

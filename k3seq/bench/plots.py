@@ -69,7 +69,7 @@ def _bars(rows):
     medians = [row.median * 1e3 for row in shown]
     ends = [[m - row.spread[0] * 1e3 for m, row in zip(medians, shown, strict=True)]]
     ends += [[row.spread[1] * 1e3 - m for m, row in zip(medians, shown, strict=True)]]
-    colours = [WHO.get(row.work.who, "#6b7a84") for row in shown]
+    colours = [WHO.get(row.work.implementation, "#6b7a84") for row in shown]
     hatches = ["///" if row.parity == "differs" else "" for row in shown]
     axes.barh(range(len(shown)), medians, xerr=ends, color=colours, hatch=hatches, error_kw={"capsize": 2, "linewidth": 0.8})
     axes.set_yticks(range(len(shown)), [tables.label(row) for row in shown])
@@ -104,12 +104,14 @@ def _scaling(rows):
         own = [row for row in rows if axis in row.work.at]
         figure = Figure(figsize=(10, 3.6), layout="constrained")
         pair = figure.subplots(1, 2)
-        whos = list(dict.fromkeys(row.work.who for row in own))
-        for (who, backend), line in _lines(own).items():
+        whos = list(dict.fromkeys(row.work.implementation for row in own))
+        for (implementation, backend), line in _lines(own).items():
             line = sorted(line, key=lambda row: row.work.at[axis])
             places = [row.work.at[axis] for row in line]
-            style = dict(color=BACKENDS.get(backend), linestyle="-" if who == whos[0] else "--", marker="o", markersize=3)
-            name = backend if len(whos) == 1 else f"{backend}, {who}"
+            style = dict(
+                color=BACKENDS.get(backend), linestyle="-" if implementation == whos[0] else "--", marker="o", markersize=3
+            )
+            name = backend if len(whos) == 1 else f"{backend}, {implementation}"
             pair[0].plot(places, [row.median * 1e3 for row in line], label=name, **style)
             pair[0].vlines(
                 places, *([row.spread[i] * 1e3 for row in line] for i in (0, 1)), color=style["color"], linewidth=0.8
@@ -126,7 +128,7 @@ def _scaling(rows):
 def _lines(rows):
     lines = {}
     for row in rows:
-        lines.setdefault((row.work.who, row.work.backend), []).append(row)
+        lines.setdefault((row.work.implementation, row.work.backend), []).append(row)
     return lines
 
 

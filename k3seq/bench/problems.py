@@ -14,9 +14,9 @@ RATES = {"sgd": 0.1, "adam": 0.001}
 NATIVE = {"jax": True, "torch": None}  # the loops written by hand, and whether XLA compiles them; None: no such switch
 # Sizes of the seed (000), of a vocabulary of subwords, and of the attention model that TFA was timed with.
 SIZES = {
-    "lstm-v500": dict(vocabulary=500, embedding=50, units=64, source=30, target=20),
-    "lstm-v4000": dict(vocabulary=4000, embedding=256, units=256, source=40, target=40),
-    "attention-v4000": dict(vocabulary=4000, embedding=256, units=256, source=40, target=40),
+    "lstm-v500": dict(vocabulary=500, embed_dim=50, units=64, source=30, target=20),
+    "lstm-v4000": dict(vocabulary=4000, embed_dim=256, units=256, source=40, target=40),
+    "attention-v4000": dict(vocabulary=4000, embed_dim=256, units=256, source=40, target=40),
 }
 
 
@@ -57,7 +57,8 @@ def modes(backends, jits="matrix"):
     """(backend, jit) pairs.
 
     Args:
-        backends: {name: `k3seq.matrix.Backend`}. jits: "matrix": all modes that the matrix lists; "first": the first alone;
+        backends: {name: `k3seq.runtime.matrix.Backend`}. jits: "matrix": all modes that the matrix lists; "first": the
+        first alone;
             "jit", "no jit": that one, where the matrix lists it.
     """
     found = []
@@ -70,8 +71,8 @@ def modes(backends, jits="matrix"):
 def lstm_training(name, backends, jits, padded=(False, True), batch=64, native=True):
     """The LSTM seq2seq's train step: k3seq, stock Keras (with a mask where rows are padded), and the native loops."""
     sizes, rows = SIZES[name], []
-    sized = {key: sizes[key] for key in ("embedding", "units")}
-    arguments = dict(source_vocabulary=sizes["vocabulary"], target_vocabulary=sizes["vocabulary"], **sized)
+    sized = {key: sizes[key] for key in ("embed_dim", "units")}
+    arguments = dict(source_vocabulary_size=sizes["vocabulary"], target_vocabulary_size=sizes["vocabulary"], **sized)
     for pads in padded:
         problem = f"{name} padded" if pads else name
         ours = seq2seq(problem, "k3seq.models.lstm:LSTMSeq2Seq", arguments, sizes, batch, pads)
@@ -91,8 +92,8 @@ def lstm_training(name, backends, jits, padded=(False, True), batch=64, native=T
 def attention_training(backends, jits, batch=64):
     """The attention LSTM's train step."""
     name, sizes = "attention-v4000", SIZES["attention-v4000"]
-    arguments = dict(source_vocabulary=sizes["vocabulary"], target_vocabulary=sizes["vocabulary"])
-    arguments |= {key: sizes[key] for key in ("embedding", "units")}
+    arguments = dict(source_vocabulary_size=sizes["vocabulary"], target_vocabulary_size=sizes["vocabulary"])
+    arguments |= {key: sizes[key] for key in ("embed_dim", "units")}
     case = seq2seq(name, "k3seq.models.lstm:AttentionSeq2Seq", arguments, sizes, batch)
     tokens = float(case.sample_weight.sum())
     return [Work(case, name, "train", backend, jit, tokens=tokens) for backend, jit in modes(backends, jits)]
@@ -104,13 +105,21 @@ def transformer_training(backends, jits, batch=32):
     case = seq2seq("transformer-v8000", "k3seq.models.transformer:TransformerSeq2Seq", TRANSFORMER, sizes, batch, padded=True)
     tokens = float(case.sample_weight.sum())
     rows = [Work(case, case.name, "train", backend, jit, tokens=tokens) for backend, jit in modes(backends, jits)]
-    return rows + [replace(row, who="hub", maker=f"{PEERS}.hub:train") for row in rows]
+    return rows + [replace(row, implementation="hub", maker=f"{PEERS}.hub:train") for row in rows]
 
 
-TRANSFORMER = dict(source_vocabulary=8000, target_vocabulary=8000, units=256, dense=1024, heads=4, depth=3, max_steps=64)
+TRANSFORMER = dict(
+    source_vocabulary_size=8000,
+    target_vocabulary_size=8000,
+    embed_dim=256,
+    dense_dim=1024,
+    num_heads=4,
+    num_layers=3,
+    max_steps=64,
+)
 DECODED = {
-    "attention-v4000": ("k3seq.models.lstm:AttentionSeq2Seq", 4000, 40, dict(embedding=256, units=256)),
-    "lstm-v4000": ("k3seq.models.lstm:LSTMSeq2Seq", 4000, 40, dict(embedding=256, units=256)),
+    "attention-v4000": ("k3seq.models.lstm:AttentionSeq2Seq", 4000, 40, dict(embed_dim=256, units=256)),
+    "lstm-v4000": ("k3seq.models.lstm:LSTMSeq2Seq", 4000, 40, dict(embed_dim=256, units=256)),
     "transformer-v8000": ("k3seq.models.transformer:TransformerSeq2Seq", 8000, 20, TRANSFORMER),
 }
 
@@ -118,7 +127,7 @@ DECODED = {
 def decoding(name, beams, backends, jits, batch=32, steps=40):
     """Decoding `steps` tokens, greedy or with beams; what ends earlier is counted as it ends."""
     factory, vocabulary, source, arguments = DECODED[name]
-    arguments = dict(source_vocabulary=vocabulary, target_vocabulary=vocabulary) | arguments
+    arguments = dict(source_vocabulary_size=vocabulary, target_vocabulary_size=vocabulary) | arguments
     problem = f"{name} greedy" if beams == 1 else f"{name} beam {beams}"
     sizes = dict(vocabulary=vocabulary, source=source, target=steps)
     case = seq2seq(problem, factory, arguments, sizes, batch, decode={"max_steps": steps, "start": 1, "end": 2})
@@ -134,25 +143,28 @@ def decoding_peers(rows, backends):
     no backend; it is PyTorch's neighbour as the other way to serve a PyTorch model.
     """
     first, found = modes(backends, "first"), []
-    found += [replace(r, who="hub", maker=f"{PEERS}.hub:decode") for r in rows if (r.backend, r.jit) in first]
+    found += [replace(r, implementation="hub", maker=f"{PEERS}.hub:decode") for r in rows if (r.backend, r.jit) in first]
     beside = {row.backend: replace(row, jit=None) for row in rows}
     if "torch" in beside:
-        found.append(replace(beside["torch"], who="transformers", maker=f"{PEERS}.marian:decode"))
-        found.append(replace(beside["torch"], who="ctranslate2", maker=f"{PEERS}.ctranslate:decode"))
+        found.append(replace(beside["torch"], implementation="transformers", maker=f"{PEERS}.marian:decode"))
+        found.append(replace(beside["torch"], implementation="ctranslate2", maker=f"{PEERS}.ctranslate:decode"))
     return found
 
 
 def layer(name, factories, arguments, backends, jits, batch=64, steps=40, inputs=256, padded=False, native=False):
-    """A layer's call with its gradients, {who: factory}, over (batch, steps, inputs); padded: with lengths in 1..steps."""
+    """A layer's call with its gradients, {implementation: factory}, over (batch, steps, inputs).
+
+    padded: with lengths in 1..steps.
+    """
     problem, rows = f"{name} padded" if padded else name, []
     call, tokens = {}, float(batch * steps)
     if padded:
         call = {"lengths": Stream(0, "bench lengths").integers(1, steps + 1, (batch,)).astype("int32")}
         tokens = float(call["lengths"].sum())
     values = Spec((batch, steps, inputs)).draw(Stream(0, "bench layer"))
-    for who, factory in factories.items():
+    for implementation, factory in factories.items():
         case = Case(problem, factory, arguments, values, call)  # one name: the targets are drawn by it
-        rows += [Work(case, problem, "layer", b, jit, who, tokens=tokens) for b, jit in modes(backends, jits)]
+        rows += [Work(case, problem, "layer", b, jit, implementation, tokens=tokens) for b, jit in modes(backends, jits)]
     if native and "torch" in {row.backend for row in rows}:
         rows.append(Work(rows[0].case, problem, "layer", "torch", None, "plain", f"{PEERS}.torch_lstm:layer", tokens))
     return rows
@@ -193,7 +205,9 @@ def resized(case, batch):
         if isinstance(value, Spec) and value.shape:
             return replace(value, shape=(batch, *value.shape[1:]))
         if isinstance(value, np.ndarray):
-            raise UsageError(f"Expected inputs of {case.name} as specs for --batch. Received: an array of shape {value.shape}")
+            raise UsageError(
+                f"Expected inputs of {case.name} as specs for --batch-size. Received: an array of shape {value.shape}"
+            )
         if isinstance(value, dict):
             return {k: to(v) for k, v in value.items()}
         return [to(v) for v in value] if isinstance(value, list | tuple) else value

@@ -34,12 +34,14 @@ def by_parity(rows, backends, pool=None, on_row=None):
     """Runs the parity suite on the cases of the rows that Keras runs, and stamps the rows with what it says of their backend.
 
     Args:
-        rows: `Row`s. backends: names. pool: a `k3seq.parity.Pool`, or None. on_row: as in `k3seq.parity.run`.
+        rows: `Row`s. backends: names. pool: a `k3seq.parity.Pool`, or None. on_row: as in `k3seq.parity.run_parity`.
     """
     cases = {_name(row): row.work.case for row in rows if row.work.maker is None and row.status == "measured"}
     if not cases or len(backends) < 2:
         return
-    report = suite.run([_only(name, case) for name, case in cases.items()], backends, CHECKS, on_row, pool=pool, judge=False)
+    report = suite.run_parity(
+        [_only(name, case) for name, case in cases.items()], backends, CHECKS, on_row, pool=pool, judge=False
+    )
     for row in rows:
         if row.work.maker is None:
             own = [r for r in report.rows if r.case == _name(row) and (row.work.backend in r.pair or not r.pair)]
@@ -47,7 +49,7 @@ def by_parity(rows, backends, pool=None, on_row=None):
 
 
 def _name(row):
-    return f"{row.work.problem} ({row.work.who})"
+    return f"{row.work.problem} ({row.work.implementation})"
 
 
 def _only(name, case):

@@ -13,7 +13,7 @@ from k3seq import backend
 from k3seq.bench.running import Running, Weights
 from k3seq.decode import BeamSearch, Greedy
 from k3seq.errors import UsageError
-from k3seq.parity.slopes import Slopes
+from k3seq.parity.gradients import Gradients
 from k3seq.parity.subject import Subject, named
 from k3seq.train import losses
 
@@ -41,7 +41,7 @@ def decode(payload):
     """A model's `start` and `step` under `k3seq.decode`: greedy, or with `options["beams"]` beam search."""
     made, options = _subject(payload), {**(payload["case"]["decode"] or {})}
     beams = payload["options"].get("beams", 1)
-    make = Greedy if beams == 1 else partial(BeamSearch, width=beams, n_best=1)
+    make = Greedy if beams == 1 else partial(BeamSearch, beam_width=beams, n_best=1)
     search = make(made.layer, **options, jit=payload["jit"])
     inputs = {key: value for key, value in payload["batch"]["inputs"].items() if key != "target"}
 
@@ -59,14 +59,14 @@ def decode(payload):
 def layer(payload):
     """A layer's call and the gradients of all its weights and inputs, from tensors that are on the device."""
     made = _subject(payload)
-    slopes = Slopes(made, True if made.takes_training and payload["case"]["training"] else None)
-    flat = [ops.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in tree.flatten(slopes.data)]
-    point = {"weights": [v.value for v in slopes.trainable], "inputs": [flat[i] for i in slopes.floating]}
-    state, rest = [v.value for v in made.state], [flat[i] for i in slopes.rest]
+    gradients = Gradients(made, True if made.takes_training and payload["case"]["training"] else None)
+    flat = [ops.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for leaf in tree.flatten(gradients.data)]
+    point = {"weights": [v.value for v in gradients.trainable], "inputs": [flat[i] for i in gradients.floating]}
+    state, rest = [v.value for v in made.state], [flat[i] for i in gradients.rest]
 
     def step():
-        (loss, _), gradients = slopes.run(point, state, rest)
-        return loss, gradients
+        (loss, _), found = gradients.run(point, state, rest)
+        return loss, found
 
     def number(value):
         """The loss and the norm of all gradients: a kernel whose gradient is wrong is told too."""

@@ -1,4 +1,4 @@
-"""The suites: each gives heats, lists of rows that are measured against each other. Imports no keras."""
+"""The suites: each gives groups, lists of rows that are measured against each other. Imports no keras."""
 
 from dataclasses import replace
 from functools import partial
@@ -16,8 +16,8 @@ def quick(backends, jits):
     jits = "first" if jits == "matrix" else jits
     training = problems.lstm_training("lstm-v500", backends, jits, padded=(False, True))
     padded_natives = [row for row in training if row.problem.endswith("padded") and row.maker]
-    heat = [row for row in training if row not in padded_natives]
-    return [heat, problems.decoding("attention-v4000", 1, backends, jits)]
+    group = [row for row in training if row not in padded_natives]
+    return [group, problems.decoding("attention-v4000", 1, backends, jits)]
 
 
 def train(backends, jits):
@@ -61,7 +61,7 @@ LENGTHS, BATCHES, UNITS, VOCABULARIES = (10, 20, 40, 80), (16, 32, 64, 128), (64
 def scaling(backends, jits):
     """Time and memory of a train step against length, batch, units and vocabulary; and of the output layer with its loss,
     whole and in parts, against the vocabulary."""
-    base = dict(vocabulary=1000, embedding=128, units=128, source=20, target=20)
+    base = dict(vocabulary=1000, embed_dim=128, units=128, source=20, target=20)
     axes = {
         "length": [(n, {"source": n, "target": n}, 32) for n in LENGTHS],
         "batch": [(n, {}, n) for n in BATCHES],
@@ -69,16 +69,16 @@ def scaling(backends, jits):
         "vocabulary": [(n, {"vocabulary": n}, 32) for n in VOCABULARIES],
     }
     jits = "first" if jits == "matrix" else jits
-    heats = [
+    groups = [
         [row for place, sizes, batch in points for row in _point(axis, place, base | sizes, batch, backends, jits)]
         for axis, points in axes.items()
     ]
-    return [*heats, [row for n in VOCABULARIES for row in _losses(n, backends, jits)]]
+    return [*groups, [row for n in VOCABULARIES for row in _losses(n, backends, jits)]]
 
 
 def _point(axis, place, sizes, batch, backends, jits):
-    arguments = dict(source_vocabulary=sizes["vocabulary"], target_vocabulary=sizes["vocabulary"])
-    arguments |= {key: sizes[key] for key in ("embedding", "units")}
+    arguments = dict(source_vocabulary_size=sizes["vocabulary"], target_vocabulary_size=sizes["vocabulary"])
+    arguments |= {key: sizes[key] for key in ("embed_dim", "units")}
     name = f"scaling {axis} {place}"
     case = problems.seq2seq(name, "k3seq.models.lstm:LSTMSeq2Seq", arguments, sizes, batch)
     tokens = float(case.sample_weight.sum())
@@ -92,10 +92,10 @@ def _losses(vocabulary, backends, jits, batch=64, steps=40, units=256):
     stream = Stream(0, name)
     values = Spec((batch, steps, units)).draw(stream)
     call = {"labels": Spec((batch, steps), "int32", 0, vocabulary).draw(stream)}
-    for who, chunks in (("whole loss", 0), ("chunked loss", 8)):
+    for implementation, chunks in (("whole loss", 0), ("chunked loss", 8)):
         case = Case(name, f"{KERAS}:OutputLoss", {"vocabulary": vocabulary, "chunks": chunks}, values, call)
         rows += [
-            Work(case, name, "layer", b, jit, who, tokens=float(batch * steps), at={"loss vocabulary": vocabulary})
+            Work(case, name, "layer", b, jit, implementation, tokens=float(batch * steps), at={"loss vocabulary": vocabulary})
             for b, jit in problems.modes(backends, jits)
         ]
     return rows
@@ -104,18 +104,18 @@ def _losses(vocabulary, backends, jits, batch=64, steps=40, units=256):
 SUITES = {"quick": quick, "train": train, "decode": decode, "layers": layers, "startup": startup, "scaling": scaling}
 
 
-def heats(name, backends, jits="matrix"):
+def groups(name, backends, jits="matrix"):
     """The rows of a suite.
 
     Args:
-        name: a key of `SUITES`. backends: {name: `k3seq.matrix.Backend`}. jits: as in `problems.modes`.
+        name: a key of `SUITES`. backends: {name: `k3seq.runtime.matrix.Backend`}. jits: as in `problems.modes`.
 
     Returns:
-        A list of heats: lists of `Work`, measured together.
+        A list of groups: lists of `Work`, measured together.
 
     Raises:
         UsageError: an unknown name.
     """
     if name not in SUITES:
         raise UsageError(f"Expected a suite out of {', '.join(SUITES)}. Received: {name}")
-    return [heat for heat in SUITES[name](backends, jits) if heat]
+    return [group for group in SUITES[name](backends, jits) if group]

@@ -12,7 +12,8 @@ COLUMNS = ("row", "median", "ratio", "spread", "cpu", "tokens/s", "first", "memo
 CHANGES = ("row", "older", "now", "ratio", "beside", "verdict")  # beside: the ratio beside the rows of the same rounds
 WIDTH = 116  # of a table that goes to a file
 CSV = (
-    "problem kind who backend jit status median low high quartile_low quartile_high cpu rounds steps tokens tokens_per_second "
+    "problem kind implementation backend jit status median low high quartile_low quartile_high cpu rounds steps tokens "
+    "tokens_per_second "
     "imported built first base first_peak peak memory parity message"
 ).split()
 _STYLES = {"differs": "red", "failed": "red", "missing": "yellow", "waiting": "dim", "interrupted": "yellow"}
@@ -51,8 +52,12 @@ def fastest(rows):
 
 def label(row):
     """Whose code on which backend: `k3seq jax jit`; an engine of its own is on none."""
-    who, backend = row.work.who, row.work.backend
-    return " ".join(part for part in (who, "" if row.about.get("backend") == who else backend, mode(row.work.jit)) if part)
+    implementation, backend = row.work.implementation, row.work.backend
+    return " ".join(
+        part
+        for part in (implementation, "" if row.about.get("backend") == implementation else backend, mode(row.work.jit))
+        if part
+    )
 
 
 def cells(row, best, changed=None):

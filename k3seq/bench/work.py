@@ -11,7 +11,7 @@ KERAS = "k3seq.bench.subjects"
 # measured: in every round. interrupted: Ctrl-C came before the last one; what there is counts. failed: the process raised,
 # crashed or hung. missing: the backend or a package is not installed. waiting: no round yet.
 STATUSES = ("measured", "interrupted", "failed", "missing", "waiting")
-OURS = ("k3seq", "own", "whole loss", "chunked loss")  # who: k3seq's code, or the user's; all others are competitors
+OURS = ("k3seq", "own", "whole loss", "chunked loss")  # implementation: k3seq's code, or the user's; all others are competitors
 OPTIONAL = ("keras_hub", "transformers", "ctranslate2")  # packages of competitors: one that is not installed is no failure
 
 
@@ -23,7 +23,7 @@ class Work:
         case: the layer or model, its inputs, labels and weights; drawn on the host, so every row of a problem gets the same.
         problem: rows of one problem do the same arithmetic: they are compared in time, and their losses must be equal.
         kind: one of `KINDS`. backend: whose process. jit: compile with XLA; None: the subject has no such switch.
-        who: whose code: "k3seq", "keras", "plain" (by hand in the framework), a package; what is not Keras gets its
+        implementation: whose code: "k3seq", "keras", "plain" (by hand in the framework), a package; what is not Keras gets its
             case's arguments and batch alone.
         maker: `package.module:function` of the payload that makes a `k3seq.bench.running.Running`; None: `KERAS:kind`.
         tokens: tokens of a batch that are not padding. options: for the maker, JSON values.
@@ -35,7 +35,7 @@ class Work:
     kind: str
     backend: str
     jit: bool | None = None
-    who: str = "k3seq"
+    implementation: str = "k3seq"
     maker: str | None = None
     tokens: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Work:
     @property
     def key(self) -> str:
         """What two runs know a row by."""
-        return " | ".join((self.problem, self.kind, self.who, self.backend, mode(self.jit)))
+        return " | ".join((self.problem, self.kind, self.implementation, self.backend, mode(self.jit)))
 
     def payload(self) -> dict[str, Any]:
         """What the maker gets: {"case", "batch", "jit", "options"}."""
@@ -135,7 +135,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The row as JSON values."""
         work = self.work
-        told = {name: getattr(work, name) for name in ("key", "problem", "kind", "who", "backend", "jit", "at")}
+        told = {name: getattr(work, name) for name in ("key", "problem", "kind", "implementation", "backend", "jit", "at")}
         told |= {"case": work.case.name, "factory": work.case.factory if work.maker is None else work.maker}
         names = (
             "status",

@@ -5,10 +5,10 @@ import importlib
 import os
 import time
 
-from k3seq import allocator
 from k3seq.bench import memory
 from k3seq.bench.running import Running
 from k3seq.bench.work import OPTIONAL
+from k3seq.runtime import memory as kept_memory
 
 WARM = 3  # steps before the first round; the losses of these are compared
 _held: dict[str, Running] = {}
@@ -55,7 +55,7 @@ def prepare(payload, clock=time.perf_counter):
         "first_peak": memory.peak(),
         "losses": losses,
         "tokens": None if running.tokens is None else float(running.tokens(value)),
-        "about": running.about | {"pid": os.getpid(), "memory_kept": allocator.kept},
+        "about": running.about | {"pid": os.getpid(), "memory_kept": kept_memory.kept},
     }
 
 

@@ -1,6 +1,6 @@
 """`k3seq backends`: which backends are installed, their versions, devices and recurrent kernels."""
 
-from k3seq import launch, matrix
+from k3seq.runtime import matrix, workers
 
 TIMEOUT = 180.0  # the first import of a framework on a slow disk
 
@@ -12,7 +12,7 @@ def describe(payload):
     return backend.describe()
 
 
-def run(names=()):
+def backends(names=()):
     """Asks every backend in a process of its own and prints a table, and one of the kernels that recurrent layers take.
 
     Args:
@@ -30,11 +30,11 @@ def run(names=()):
     entries = {name: known.backend(name) for name in (names or known.backends)}
     found = {}
     with Console(stderr=True).status(f"Starting {', '.join(entries)}"):
-        answers = launch.launch_all(list(entries), f"{__name__}:describe", None, TIMEOUT, backends=known, workers=len(entries))
+        answers = workers.launch_all(list(entries), f"{__name__}:describe", None, TIMEOUT, backends=known, workers=len(entries))
     for name, entry in entries.items():
         row = {"version": matrix.installed(name, known), "tested": entry.version or None, "install": entry.install}
         answer = answers[name]
-        if not isinstance(answer, launch.Failure):
+        if not isinstance(answer, workers.Failure):
             found[name] = row | {"status": "installed"} | answer
         elif answer.kind == "missing":
             found[name] = row | {"status": "missing"}

@@ -6,21 +6,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from k3seq import bench, matrix
+from k3seq import bench as benchmark
 from k3seq.data.files import replacing
 from k3seq.errors import DataError, UsageError
+from k3seq.runtime import matrix
 
 INTERRUPTED = 130
 
 
-def run(
+def bench(
     target=None,
     suite=None,
     *,
     inputs=None,
     labels=None,
     loss=None,
-    batch=None,
+    batch_size=None,
     kind="train",
     backends=(),
     jits="matrix",
@@ -42,11 +43,11 @@ def run(
         inputs: JSON text of the target's inputs, arrays as {"shape": [64, 20], "dtype": "int32", "high": 500}; None: what it
             says of itself. labels: the same, of what a model is trained on; None: random targets of its outputs' shapes.
         loss: a name that Keras knows or `package.module:name`; None: the model's own, or the mean squared error where it
-            trains on random targets. batch: the first size of every array of the target's inputs, in the place of its own.
+            trains on random targets. batch_size: the first size of every array of the target's inputs, in the place of its own.
         kind: what to do with the target: train, decode or layer.
         backends: names; none means all of the matrix. jits: of `k3seq.bench.problems.JITS`.
         only: texts of which the key of a row must contain one, such as "lstm-v500 |" or "| torch |"; none: all rows.
-        rounds, seconds, steps, timeout: as `k3seq.bench.run` takes them.
+        rounds, seconds, steps, timeout: as `k3seq.bench.run_benchmark` takes them.
         parity: also run the parity suite on what Keras runs: outputs and every gradient. The first losses of the rows, from the
             same weights on the same batch, are compared in any case.
         csv, html: paths to write, or None. against: the JSON of an older run, or None.
@@ -65,9 +66,9 @@ def run(
 
     if target is not None and suite is not None:
         raise UsageError(f"Expected a target or --suite. Received: {target} and {suite}")
-    for name, value, least in (("rounds", rounds, 1), ("steps", steps, 1), ("batch", batch, 1)):
+    for name, value, least in (("rounds", rounds, 1), ("steps", steps, 1), ("batch_size", batch_size, 1)):
         if value is not None and value < least:
-            raise UsageError(f"Expected --{name} of at least {least}. Received: {value}")
+            raise UsageError(f"Expected --{name.replace('_', '-')} of at least {least}. Received: {value}")
     if seconds <= 0:
         raise UsageError(f"Expected --seconds above 0. Received: {seconds}")
     for option, path in (("--csv", csv), ("--html", html)):
@@ -77,16 +78,16 @@ def run(
     chosen = {name: known.backend(name) for name in (backends or known.backends)}
     if target is None:
         name = suite or "quick"
-        found = bench.heats(name, chosen, jits)
+        found = benchmark.groups(name, chosen, jits)
     else:
-        name, found = target, [_own(target, inputs, labels, loss, batch, kind, chosen, jits)]
-    found = [heat for rows in found if (heat := [row for row in rows if any(text in row.key for text in only or ("",))])]
+        name, found = target, [_own(target, inputs, labels, loss, batch_size, kind, chosen, jits)]
+    found = [group for rows in found if (group := [row for row in rows if any(text in row.key for text in only or ("",))])]
     if not found:
         asked = " or ".join(map(repr, only or (jits,)))
         raise UsageError(f"Expected rows with {asked} on {', '.join(chosen)}. Received: none")
     errors = Console(stderr=True)
     with Progress(errors) as progress:
-        report = bench.run(name, found, rounds, seconds, steps, timeout, progress, backends=known)
+        report = benchmark.run_benchmark(name, found, rounds, seconds, steps, timeout, progress, backends=known)
         try:
             if not report.interrupted:
                 stamps.by_losses(report.rows, known)
@@ -117,7 +118,7 @@ def run(
     return result
 
 
-def _own(target, inputs, labels, loss, batch, kind, backends, jits):
+def _own(target, inputs, labels, loss, batch_size, kind, backends, jits):
     """The rows of a user's target."""
     from k3seq.bench import problems
     from k3seq.parity import Pool, resolve
@@ -131,7 +132,7 @@ def _own(target, inputs, labels, loss, batch, kind, backends, jits):
     inputs, labels = _json("--inputs", inputs), _json("--labels", labels)
     changed = {name: value for name, value in (("labels", specs(labels)), ("loss", loss)) if value is not None}
     with Pool(list(backends)) as pool:
-        cases = [problems.resized(replace(case, **changed), batch) for case in resolve([target], pool, inputs)]
+        cases = [problems.resized(replace(case, **changed), batch_size) for case in resolve([target], pool, inputs)]
     return [row for case in cases for row in problems.own(case, kind, backends, jits)]
 
 

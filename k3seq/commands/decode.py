@@ -9,12 +9,12 @@ from rich.progress import Progress
 from k3seq.errors import DataError, UsageError
 
 
-def run(directory, lines=None, output=None, batch_size=64, width=1, length_penalty=0.0):
+def decode(directory, lines=None, output=None, batch_size=64, beam_width=1, length_penalty=0.0):
     """Decodes UTF-8 lines with a trained run.
 
     Args:
         directory: what `k3seq train` wrote. lines: an iterable of bytes; None: stdin. output: a text stream; None: stdout.
-        batch_size: lines decoded at once. width, length_penalty: of a beam search, see `Run.decode`.
+        batch_size: lines decoded at once. beam_width, length_penalty: of a beam search, see `Pipeline.decode`.
 
     Returns:
         A JSON-able dict: lines, seconds, unknown (tokens outside the source vocabulary), results ([source, result] pairs).
@@ -28,13 +28,13 @@ def run(directory, lines=None, output=None, batch_size=64, width=1, length_penal
 
     import keras
 
-    from k3seq.run import Run
+    from k3seq.pipeline import Pipeline
 
-    trained, output, log = Run.load(directory), output or sys.stdout, Console(stderr=True)
+    trained, output, log = Pipeline.load(directory), output or sys.stdout, Console(stderr=True)
     start, results, unknown = time.perf_counter(), [], 0
     with Progress(console=log, transient=True, disable=len(sources) <= batch_size) as progress:
         bar = progress.add_task("decoding", total=len(sources))
-        for found, strange in trained.batches(sources, batch_size, width=width, length_penalty=length_penalty):
+        for found, strange in trained.batches(sources, batch_size, beam_width=beam_width, length_penalty=length_penalty):
             results += found
             unknown += strange
             output.write("".join(f"{result}\n" for result in found))

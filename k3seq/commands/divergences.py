@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from k3seq import divergences, matrix
 from k3seq.data.files import replacing
+from k3seq.parity import divergences as known
+from k3seq.runtime import matrix
 
 _STYLES = {"present": "yellow", "gone": "green", "absent": "dim", "new": "red", "not applicable": "dim", "broken": "red"}
 
 
-def run(ids=(), backends=()):
+def divergences(ids=(), backends=()):
     """Runs the reproducers, one process per backend, and prints a table.
 
     Args:
@@ -22,9 +23,9 @@ def run(ids=(), backends=()):
     """
     from rich.console import Console
 
-    known = matrix.load()
-    entries = divergences.choose(ids)
-    names = [known.backend(name).name for name in (backends or known.backends)]
+    backends_file = matrix.load()
+    entries = known.choose(ids)
+    names = [backends_file.backend(name).name for name in (backends or backends_file.backends)]
     with Console(stderr=True).status(f"Starting {', '.join(names)}") as status:
         done = []
 
@@ -32,8 +33,8 @@ def run(ids=(), backends=()):
             done.append(one)
             status.update(f"{len(done)} of {len(entries) * len(names)}: {one} on {name}")
 
-        answers = divergences.observe(entries, names, known, tell)
-    rows = [{"id": e.id, "title": e.title, "kind": e.kind, "backends": divergences.judge(e, answers[e.id])} for e in entries]
+        answers = known.observe(entries, names, backends_file, tell)
+    rows = [{"id": e.id, "title": e.title, "kind": e.kind, "backends": known.judge(e, answers[e.id])} for e in entries]
     _show(rows, names)
     statuses = [told["status"] for row in rows for told in row["backends"].values()]
     return {"divergences": rows, "exit_code": int(not statuses or "broken" in statuses)}
@@ -42,7 +43,7 @@ def run(ids=(), backends=()):
 def write_page(path: Path):
     """Writes the page of all known divergences, Markdown, in the place of `path`; runs nothing."""
     with replacing(path) as temporary:
-        temporary.write_text(divergences.markdown(divergences.load()), encoding="utf-8")
+        temporary.write_text(known.markdown(known.load()), encoding="utf-8")
     print(f"wrote {path}")
     return {"page": str(path)}
 

@@ -9,12 +9,12 @@ from rich.table import Table
 from k3seq.errors import DataError, UsageError
 
 
-def run(directory, data, limit=None, batch_size=64, skip_bad_lines=False, console=None, width=1, length_penalty=0.0):
+def evaluate(directory, data, limit=None, batch_size=64, skip_bad_lines=False, console=None, beam_width=1, length_penalty=0.0):
     """Scores the best result of every source in a TSV file; several targets of one source count as any-of.
 
     Args:
         directory: what `k3seq train` wrote. data: TSV file, source TAB target. limit: only the first pairs.
-        batch_size: sources decoded at once. width, length_penalty: of a beam search, see `Run.decode`.
+        batch_size: sources decoded at once. beam_width, length_penalty: of a beam search, see `Pipeline.decode`.
         skip_bad_lines: count bad lines and leave them out.
 
     Returns:
@@ -32,16 +32,16 @@ def run(directory, data, limit=None, batch_size=64, skip_bad_lines=False, consol
     import keras
 
     from k3seq.metrics import score
-    from k3seq.run import Run
+    from k3seq.pipeline import Pipeline
 
-    trained, start = Run.load(directory), time.perf_counter()
+    trained, start = Pipeline.load(directory), time.perf_counter()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("decoding", total=len(known))
         results = trained.decode(
             list(known),
             batch_size,
             lambda done: progress.update(bar, completed=done),
-            width=width,
+            beam_width=beam_width,
             length_penalty=length_penalty,
         )
     cut = trained.target.cut

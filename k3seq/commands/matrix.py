@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
-from k3seq import matrix
 from k3seq.errors import UsageError
+from k3seq.runtime import matrix as matrix_file
 
 COUNTS = ("passed", "failed", "skipped", "xfailed")
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _NO_TESTS = 5  # pytest's exit code
 
 
-def run(names=(), arguments=(), workers=None):
+def matrix(names=(), arguments=(), workers=None):
     """Runs pytest in the working directory once per backend, output as it comes, and prints a table.
 
     Tests marked `once` run on the last backend only: the matrix has those first that compile, and take longer. Where several
@@ -35,13 +35,13 @@ def run(names=(), arguments=(), workers=None):
         UsageError: a name that is not in the matrix, or pytest is not installed.
     """
 
-    known = matrix.load()
+    known = matrix_file.load()
     entries = [known.backend(name) for name in (names or known.backends)]
     if importlib.util.find_spec("pytest") is None:
         raise UsageError('pytest is not installed. Install it with: pip install "k3seq[test]"')
     if workers is not None and workers < 1:
         raise UsageError(f"Expected --workers of at least 1. Received: {workers}")
-    there = [entry.name for entry in entries if matrix.installed(entry.name, known) is not None]
+    there = [entry.name for entry in entries if matrix_file.installed(entry.name, known) is not None]
     asked = {name: list(arguments) if name == there[-1] else without_once(arguments) for name in there}
     done = _all_tests(asked, min(workers or os.cpu_count() or 1, len(there)))
     rows = [

@@ -3,15 +3,15 @@
 import json as json_text
 from pathlib import Path
 
-from k3seq.commands.record import plain
 from k3seq.errors import UsageError
+from k3seq.report.record import plain
 
 STYLES = {"equal": "green", "tie": "green", "skipped": "dim", "missing": "yellow", "differs": "bold red", "failed": "bold red"}
 SHOWN = 12  # rows of the live table: the last ones; all of them come at the end
 WIDTH = 140  # of what is printed where there is no terminal: room for all checks
 
 
-def run(targets=(), backends=(), checks=(), dtypes=(), inputs=None, html=None):
+def parity(targets=(), backends=(), checks=(), dtypes=(), inputs=None, html=None):
     """Compares what the targets name and prints a table.
 
     Args:
@@ -29,7 +29,7 @@ def run(targets=(), backends=(), checks=(), dtypes=(), inputs=None, html=None):
         UsageError: an unknown name, or inputs that are not JSON.
     """
     from k3seq.parity.suite import Pool, resolve
-    from k3seq.parity.suite import run as compare
+    from k3seq.parity.suite import run_parity as compare
 
     if html is not None and not Path(html).absolute().parent.is_dir():
         raise UsageError(f"Expected a file in a folder that exists for --html. Received: {html}")

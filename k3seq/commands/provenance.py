@@ -5,7 +5,7 @@ from pathlib import Path
 from k3seq.errors import DataError
 
 
-def run(name, inputs=None, picture=None):
+def provenance(name, inputs=None, picture=None):
     """Prints the table of a model's provenance.
 
     Args:
@@ -39,7 +39,7 @@ def _drawn(model):
     if not isinstance(model, Seq2Seq):
         return None
     draw = np.random.default_rng(0)
-    high = [vocabulary or 2 for vocabulary in (model.source_vocabulary, model.target_vocabulary)]
+    high = [vocabulary or 2 for vocabulary in (model.source_vocabulary_size, model.target_vocabulary_size)]
     source, target = (draw.integers(1, size, (2, steps)).astype("int32") for size, steps in zip(high, (4, 3), strict=True))
     return {"source": source, "source_lengths": np.array([4, 3], "int32"), "target": target}
 

@@ -1,7 +1,7 @@
 """`k3seq summary`: the layers of a model and what they weigh."""
 
 
-def run(name, depth=1):
+def summary(name, depth=1):
     """Prints a table of the model's layers with their parameters.
 
     Args:

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from k3seq.commands.record import versions
 from k3seq.errors import DataError, K3SeqError, UsageError
+from k3seq.report.record import versions
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ class Options:
     overwrite: bool = False
     model: str | None = None
     tokens: str | None = None
-    vocabulary: int | None = None
+    vocabulary_size: int | None = None
     limit: int | None = None
     skip_bad_lines: bool = False
     epochs: int | None = None
     batch_size: int | None = None
     buckets: int | None = None
     units: int | None = None
-    embedding: int | None = None
-    layers: int | None = None
-    dense: int | None = None
-    heads: int | None = None
+    embed_dim: int | None = None
+    num_layers: int | None = None
+    dense_dim: int | None = None
+    num_heads: int | None = None
     dropout: float | None = None
     learning_rate: float | None = None
     label_smoothing: float = 0.0
     clip_norm: float = 1.0
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     seed: int = 0
     jit: bool | None = None
     log_steps: int = 0
@@ -56,17 +56,17 @@ ARITHMETIC = {
     "batch_size": 64,
     "buckets": 1,
     "units": 128,
-    "embedding": 32,
+    "embed_dim": 32,
     "learning_rate": 2e-3,
     "max_val": 20,
     "problems": 8000,
 }
 HELD_OUT = 500
 TEXT = {"model": "lstm-attention", "tokens": "char", "epochs": 10, "batch_size": 64, "buckets": 4, "learning_rate": 1e-3}
-SIZES = ("units", "embedding", "layers", "dense", "heads", "dropout")
+SIZES = ("units", "embed_dim", "num_layers", "dense_dim", "num_heads", "dropout")
 
 
-def run(asked, console=None):
+def train(asked, console=None):
     """Trains as `asked` (from `with_defaults`): progress on stderr, decoded examples on stdout.
 
     Returns:
@@ -148,8 +148,8 @@ def with_defaults(options):
     defaults = ARITHMETIC if options.task else TEXT
     filled = replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
     if options.task and filled.model not in ("lstm", "lstm-attention"):
-        filled = replace(filled, embedding=options.embedding)
-    for name in ("epochs", "batch_size", "buckets", "limit", "problems", "vocabulary", "accumulate"):
+        filled = replace(filled, units=options.units, embed_dim=options.embed_dim or ARITHMETIC["units"])
+    for name in ("epochs", "batch_size", "buckets", "limit", "problems", "vocabulary_size", "gradient_accumulation_steps"):
         value = getattr(filled, name)
         if value is not None and value < 1:
             raise UsageError(f"Expected --{name.replace('_', '-')} of at least 1. Received: {value}")
@@ -205,15 +205,15 @@ def prepare(options, train, dev):
     from k3seq.data import tokenizers
     from k3seq.data.batches import Batches, encode_pairs
     from k3seq.models import registry
+    from k3seq.pipeline import Pipeline
     from k3seq.random import initialize
-    from k3seq.run import Run
     from k3seq.train.losses import TokenCrossentropy
 
     kinds = options.tokens.split("/")
     if len(kinds) > 2:
         raise UsageError(f"Expected --tokens KIND or SOURCE/TARGET. Received: {options.tokens}")
     source, target = (
-        tokenizers.of_kind(name).fit([pair[side] for pair in train], vocabulary_size=options.vocabulary)
+        tokenizers.of_kind(name).fit([pair[side] for pair in train], vocabulary_size=options.vocabulary_size)
         for name, side in ((kinds[0], 0), (kinds[-1], 1))
     )
     examples = encode_pairs(train, source, target)
@@ -236,12 +236,12 @@ def prepare(options, train, dev):
         loss=TokenCrossentropy(options.label_smoothing),
         jit_compile="auto" if options.jit is None else options.jit,
     )
-    model.step_options(accumulate=options.accumulate)
+    model.step_options(gradient_accumulation_steps=options.gradient_accumulation_steps)
     dev_examples = encode_pairs(dev, source, target)
     dev_batches = (
         Batches(dev_examples, options.batch_size, options.seed, shuffle=False, buckets=options.buckets) if dev else None
     )
-    return Run(model, source, target, 2 * max_steps), dev_batches, batches
+    return Pipeline(model, source, target, 2 * max_steps), dev_batches, batches
 
 
 def dev_scores(trained, dev, batch_size, on_batch):

@@ -1,4 +1,4 @@
-"""From pairs of id lists to padded batches: `(x, y, weight)` as docs/design.md has it.
+"""From pairs of id lists to padded batches: `(x, y, weight)` as docs/architecture.md has it.
 
 Grain reads ahead; the order comes from `k3seq.random.bits`, so that it is this project's promise and not that of a version of
 Grain's shuffle.

@@ -4,9 +4,9 @@ In one call: `beam_search, greedy, sample, stream`. As objects, compiled once an
 put into them, in a list: the processors and penalties below. Several models as one: `Ensemble`.
 """
 
-from k3seq import binding
+from k3seq.runtime import backend_check
 
-binding.check()  # before anything imports keras
+backend_check.check()  # before anything imports keras
 
 
 from k3seq.decode.beam import BeamSearch, DiverseGroups

@@ -1,8 +1,9 @@
 """Beam search: the best hypotheses that a limited number of live beams leads to.
 
 Live beams and complete hypotheses are kept apart. At each step the candidates are every live beam with every token, ranked by
-their log-probability. A candidate among the `width` best that ends is complete: it gets its score, penalties included, once,
-and is kept if it is among the best complete ones so far. The best `width` that do not end live on. What is alive after the
+their log-probability. A candidate among the `beam_width` best that ends is complete: it gets its score, penalties
+included, once,
+and is kept if it is among the best complete ones so far. The best `beam_width` that do not end live on. What is alive after the
 last step is complete too. The search of a row ends when no live beam can still beat the worst that is kept, by the penalties'
 own bounds. Equal scores: the earlier beam, then the lower token first; of complete ones that which was complete first.
 """
@@ -54,7 +55,8 @@ class BeamSearch(Decoder):
         model, max_steps, start, end, jit: as in `Greedy`.
         processors: those of `k3seq.decode.processors`, and besides penalties (`LengthPenalty`, `CoveragePenalty`), which are
             applied to complete hypotheses in their order, and at most one `DiverseGroups`.
-        width: live beams, at most the vocabulary; or "all": every hypothesis there is, for small vocabularies and few steps.
+        beam_width: live beams, at most the vocabulary; or "all": every hypothesis there is, for small vocabularies and
+        few steps.
         n_best: hypotheses returned, at most the width; None: as many as beams, or 5 with "all".
 
     Raises:
@@ -62,25 +64,29 @@ class BeamSearch(Decoder):
             model whose state has no alignments.
 
     Example:
-        search = BeamSearch(model, max_steps=20, width=5, processors=[LengthPenalty(0.6), NoRepeat(3)])
+        search = BeamSearch(model, max_steps=20, beam_width=5, processors=[LengthPenalty(0.6), NoRepeat(3)])
         decoded = search({"source": source, "source_lengths": lengths})
     """
 
-    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=(), width=5, n_best=None):
+    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=(), beam_width=5, n_best=None):
         groups = [p for p in processors if isinstance(p, DiverseGroups)]
         self.penalties = [p for p in processors if isinstance(p, Penalty)]
         rest = [p for p in processors if not isinstance(p, (DiverseGroups, Penalty))]
         super().__init__(model, max_steps, start, end, jit, processors=rest)
-        self.exhaustive = isinstance(width, str) and width == ALL
-        if not self.exhaustive and (isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1):
-            raise UsageError(f"Expected width of at least 1, or {ALL!r}. Received: width={width!r}")
-        if len(groups) > 1 or (groups and (self.exhaustive or width % groups[0].groups)):
-            raise UsageError(f"Expected one DiverseGroups, whose groups divide the width. Received: {groups}, width={width}")
-        most = MOST if self.exhaustive else width
-        n_best = min(5, most) if n_best is None and self.exhaustive else width if n_best is None else n_best
+        self.exhaustive = isinstance(beam_width, str) and beam_width == ALL
+        if not self.exhaustive and (
+            isinstance(beam_width, bool) or not isinstance(beam_width, (int, np.integer)) or beam_width < 1
+        ):
+            raise UsageError(f"Expected beam_width of at least 1, or {ALL!r}. Received: beam_width={beam_width!r}")
+        if len(groups) > 1 or (groups and (self.exhaustive or beam_width % groups[0].groups)):
+            raise UsageError(
+                f"Expected one DiverseGroups, whose groups divide beam_width. Received: {groups}, beam_width={beam_width}"
+            )
+        most = MOST if self.exhaustive else beam_width
+        n_best = min(5, most) if n_best is None and self.exhaustive else beam_width if n_best is None else n_best
         if isinstance(n_best, bool) or not isinstance(n_best, (int, np.integer)) or not 1 <= n_best <= most:
             raise UsageError(f"Expected n_best in 1..{most}. Received: n_best={n_best!r}")
-        self.width, self.n_best = (None if self.exhaustive else int(width)), int(n_best)
+        self.beam_width, self.n_best = (None if self.exhaustive else int(beam_width)), int(n_best)
         self.diversity = groups[0] if groups else DiverseGroups(1, 0.0)
         self.covers = any(penalty.needs_coverage for penalty in self.penalties)
 
@@ -93,8 +99,10 @@ class BeamSearch(Decoder):
 
     def _check_vocabulary(self, vocabulary):
         super()._check_vocabulary(vocabulary)
-        if not self.exhaustive and self.width > vocabulary:
-            raise UsageError(f"Expected width of at most the vocabulary of {vocabulary}. Received: width={self.width}")
+        if not self.exhaustive and self.beam_width > vocabulary:
+            raise UsageError(
+                f"Expected beam_width of at most the vocabulary of {vocabulary}. Received: beam_width={self.beam_width}"
+            )
 
     def _search(self, inputs, extras):
         carry = self._begin(inputs)
@@ -113,10 +121,10 @@ class BeamSearch(Decoder):
     def _begin(self, inputs):
         """What the loop carries. `r` are rows times groups, `w` the beams of a group, `m` the kept hypotheses of a group."""
         rows, groups, steps = inputs["source"].shape[0], self.diversity.groups, self.max_steps
-        width = self._exhaustive_width(inputs) if self.exhaustive else self.width
-        r, w = rows * groups, width // groups
+        beam_width = self._exhaustive_width(inputs) if self.exhaustive else self.beam_width
+        r, w = rows * groups, beam_width // groups
         m = min(self.n_best, w) if groups > 1 else self.n_best
-        state = self._begin_state(inputs, width)
+        state = self._begin_state(inputs, beam_width)
         first = np.where(np.arange(w) == 0, 0.0, LOWEST).astype("float32")
         carry = {
             "index": ops.zeros((), "int32"),
@@ -148,12 +156,12 @@ class BeamSearch(Decoder):
         state = self._begin_state(inputs, 1)
         token = ops.full((inputs["source"].shape[0],), self.start, dtype="int32")
         vocabulary = self._model_step(token, state)[0].shape[1]
-        width = (vocabulary - 1) ** (self.max_steps - 1)
-        if width > MOST:
+        beam_width = (vocabulary - 1) ** (self.max_steps - 1)
+        if beam_width > MOST:
             raise UsageError(
-                f"Expected at most {MOST} hypotheses for width={ALL!r}. Received: {width} of {self.max_steps} steps"
+                f"Expected at most {MOST} hypotheses for beam_width={ALL!r}. Received: {beam_width} of {self.max_steps} steps"
             )
-        return max(width, 1)
+        return max(beam_width, 1)
 
     def _advance(self, carry, source_mask, extras):
         index, (r, w) = carry["index"], carry["scores"].shape

@@ -13,7 +13,9 @@ KEPT = 16  # decoders of one model; the one not used for longest goes first
 _decoders = weakref.WeakKeyDictionary()
 
 
-def beam_search(model, source, width=5, *, max_steps=None, processors=(), n_best=None, prefix=None, start=1, end=2, jit=None):
+def beam_search(
+    model, source, beam_width=5, *, max_steps=None, processors=(), n_best=None, prefix=None, start=1, end=2, jit=None
+):
     """The results of the highest score, by beam search.
 
     Args:
@@ -21,7 +23,7 @@ def beam_search(model, source, width=5, *, max_steps=None, processors=(), n_best
         source: {"source": (b, s), "source_lengths": (b,)}, or (b, s) alone where nothing is padded.
         max_steps: longest result; None: twice the source's steps and 10 more, within what the model takes.
         prefix: what results begin with, ids for all rows or for each; see `Greedy`.
-        width, n_best, processors, start, end, jit: as in `BeamSearch`.
+        beam_width, n_best, processors, start, end, jit: as in `BeamSearch`.
 
     Returns:
         `Decoded` with k = n_best, best first.
@@ -32,7 +34,7 @@ def beam_search(model, source, width=5, *, max_steps=None, processors=(), n_best
     Example:
         decoded = beam_search(model, source, 5, processors=[LengthPenalty(0.6), NoRepeat(3)])
     """
-    options = dict(processors=tuple(processors), width=width, n_best=n_best)
+    options = dict(processors=tuple(processors), beam_width=beam_width, n_best=n_best)
     return _decoder(BeamSearch, model, source, max_steps, start, end, jit, options)(source, prefix)
 
 

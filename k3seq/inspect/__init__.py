@@ -1,8 +1,8 @@
 """Looking into a model: what passes through its layers, what stands behind its output, what excites a unit, pictures."""
 
-from k3seq import binding
+from k3seq.runtime import backend_check
 
-binding.check()  # before anything imports keras
+backend_check.check()  # before anything imports keras
 
 
 from k3seq.inspect.ascent import Ascent, gradient_ascent

@@ -1,19 +1,19 @@
 """Layers on `keras.ops`: the same mathematics, counts and weight names on every backend."""
 
-from k3seq import binding
+from k3seq.runtime import backend_check
 
-binding.check()  # before anything imports keras
+backend_check.check()  # before anything imports keras
 
 from k3seq.layers.dropout import Dropout
 from k3seq.layers.embedding import TokenEmbedding
-from k3seq.layers.frames import Frames
+from k3seq.layers.sliding.frames import Frames
 from k3seq.layers.global_attention import GlobalAttention
 from k3seq.layers.gru import GRU, BidirectionalGRU
 from k3seq.layers.lstm import LSTM, BidirectionalLSTM
 from k3seq.layers.positions import PositionEmbedding, SinusoidalPositions
-from k3seq.layers.ragged import ToDense
+from k3seq.layers.sliding.ragged import ToDense
 from k3seq.layers.stack import RecurrentStack
-from k3seq.layers.sliding import Attention, Conclusion, Debed, Decode, Decoder, Embed, Encode, Encoder
+from k3seq.layers.sliding.blocks import Attention, Conclusion, Debed, Decode, Decoder, Embed, Encode, Encoder
 from k3seq.layers.transformer import MultiHeadAttention, TransformerDecoder, TransformerEncoder
 
 __all__ = [

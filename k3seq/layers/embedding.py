@@ -13,12 +13,12 @@ POSITIONS = {None: None, "sinusoidal": SinusoidalPositions, "learned": PositionE
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class TokenEmbedding(keras.layers.Layer):
-    """Token ids `(b, t)` int32 to vectors `(b, t, units)`.
+    """Token ids `(b, t)` int32 to vectors `(b, t, embed_dim)`.
 
     Args:
         vocabulary_size: ids are in [0, vocabulary_size). On the device an id out of range is silent on JAX: check on the host.
-        units: size of a vector.
-        positions: None, "sinusoidal" (no weights) or "learned" (`max_steps * units` weights).
+        embed_dim: size of a vector.
+        positions: None, "sinusoidal" (no weights) or "learned" (`max_steps * embed_dim` weights).
         max_steps: the longest row that positions are for; needed with positions, refused without.
         scale: multiply the vectors by sqrt(units) before positions are added (Vaswani et al. 2017, section 3.4), so that
             small initial vectors are not drowned by the sinusoids.
@@ -30,7 +30,7 @@ class TokenEmbedding(keras.layers.Layer):
     def __init__(
         self,
         vocabulary_size,
-        units,
+        embed_dim,
         positions=None,
         max_steps=None,
         scale=False,
@@ -38,14 +38,16 @@ class TokenEmbedding(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if vocabulary_size < 1 or units < 1:
-            raise ValueError(f"Expected sizes of at least 1. Received: vocabulary_size={vocabulary_size}, units={units}")
+        if vocabulary_size < 1 or embed_dim < 1:
+            raise ValueError(
+                f"Expected sizes of at least 1. Received: vocabulary_size={vocabulary_size}, embed_dim={embed_dim}"
+            )
         if positions not in POSITIONS:
             raise ValueError(f"Expected positions to be one of {list(POSITIONS)}. Received: positions={positions!r}")
         if (positions is None) != (max_steps is None):
             raise ValueError(f"Expected max_steps with positions only. Received: positions={positions!r}, {max_steps=}")
         self.vocabulary_size = vocabulary_size
-        self.units = units
+        self.embed_dim = embed_dim
         self.positions = positions
         self.max_steps = max_steps
         self.scale = scale
@@ -54,26 +56,26 @@ class TokenEmbedding(keras.layers.Layer):
         self.position_layer = layer and layer(max_steps, dtype=self.dtype_policy, name="positions")
 
     def build(self, tokens_shape):
-        shape = (self.vocabulary_size, self.units)
+        shape = (self.vocabulary_size, self.embed_dim)
         self.embeddings = self.add_weight(shape=shape, initializer=self.embeddings_initializer, name="embeddings")
         if self.position_layer is not None:
-            self.position_layer.build((*tokens_shape, self.units))
+            self.position_layer.build((*tokens_shape, self.embed_dim))
 
     def call(self, tokens, offset=None):
         """`offset (b,)` int32: the position of each row's first token, 0 when None; without positions it does nothing."""
         x = ops.cast(ops.take(self.embeddings, ops.cast(tokens, "int32"), axis=0), self.compute_dtype)
         if self.scale:
-            x = x * math.sqrt(self.units)
+            x = x * math.sqrt(self.embed_dim)
         return x if self.position_layer is None else self.position_layer(x, offset=offset)
 
     def compute_output_shape(self, tokens_shape):
-        return (*tokens_shape, self.units)
+        return (*tokens_shape, self.embed_dim)
 
     def get_config(self):
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
-            "units": self.units,
+            "embed_dim": self.embed_dim,
             "positions": self.positions,
             "max_steps": self.max_steps,
             "scale": self.scale,

@@ -20,8 +20,9 @@ class RecurrentStack(keras.layers.Layer):
     Args:
         kind: "lstm" or "gru".
         units: size of the outputs of every layer, int >= 1.
-        depth: layers, int >= 1.
-        both_ways: how many of the lowest layers read from both ends, each direction with half the units (Wu et al. 2016,
+        num_layers: layers, int >= 1.
+        num_bidirectional: how many of the lowest layers read from both ends, each direction with half the units (Wu et
+        al. 2016,
             https://arxiv.org/abs/1609.08144, has one).
         dropout: rate between layers, in training.
         fused, padding: as in `Recurrent`.
@@ -30,26 +31,33 @@ class RecurrentStack(keras.layers.Layer):
         UsageError: an argument is not as above, or units is odd where layers read from both ends.
     """
 
-    def __init__(self, kind, units, depth=1, both_ways=0, dropout=0.0, *, fused=True, padding="right", **kwargs):
+    def __init__(self, kind, units, num_layers=1, num_bidirectional=0, dropout=0.0, *, fused=True, padding="right", **kwargs):
         super().__init__(**kwargs)
         if kind not in KINDS:
             raise UsageError(f"Expected kind to be one of {', '.join(KINDS)}. Received: kind={kind!r}")
-        if not isinstance(depth, int) or depth < 1 or not 0 <= both_ways <= depth:
+        if not isinstance(num_layers, int) or num_layers < 1 or not 0 <= num_bidirectional <= num_layers:
             raise UsageError(
-                f"Expected depth of at least 1 and both_ways in 0..depth. Received: depth={depth!r}, both_ways={both_ways!r}"
+                "Expected num_layers of at least 1 and num_bidirectional in 0..num_layers. "
+                f"Received: num_layers={num_layers!r}, num_bidirectional={num_bidirectional!r}"
             )
-        if both_ways and units % 2:
+        if num_bidirectional and units % 2:
             raise UsageError(f"Expected an even number of units for two directions. Received: units={units}")
         self.config = dict(
-            kind=kind, units=units, depth=depth, both_ways=both_ways, dropout=dropout, fused=fused, padding=padding
+            kind=kind,
+            units=units,
+            num_layers=num_layers,
+            num_bidirectional=num_bidirectional,
+            dropout=dropout,
+            fused=fused,
+            padding=padding,
         )
         one, both = KINDS[kind]
         policy = self.dtype_policy
         self.recurrent = [
-            (both if i < both_ways else one)(
-                units // 2 if i < both_ways else units, fused=fused, padding=padding, name=f"{kind}_{i}", dtype=policy
+            (both if i < num_bidirectional else one)(
+                units // 2 if i < num_bidirectional else units, fused=fused, padding=padding, name=f"{kind}_{i}", dtype=policy
             )
-            for i in range(depth)
+            for i in range(num_layers)
         ]
         self.dropout = Dropout(dropout, name="dropout", dtype=policy)
 

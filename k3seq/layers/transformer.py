@@ -7,9 +7,9 @@ cache as argument and result.
 import keras
 from keras import ops
 
+from k3seq.layers.dense import Dense
 from k3seq.layers.dropout import Dropout
 from k3seq.layers.masks import causal_mask, combine, key_mask, masked_softmax
-from k3seq.layers.projection import Dense
 
 
 class _ExplicitMask(keras.layers.Layer):

@@ -1,17 +1,17 @@
 """Models: layers put together, each trained by its backend's step and decoded through `start` and `step`."""
 
-from k3seq import binding
+from k3seq.runtime import backend_check
 
-binding.check()  # before anything imports keras
+backend_check.check()  # before anything imports keras
 
-from k3seq.models.book import BookDecoder, book_decoder
-from k3seq.models.document import DocumentClassifier, document_classifier
+from k3seq.models.examples.book import BookDecoder, book_decoder
+from k3seq.models.examples.document import DocumentClassifier, document_classifier
 from k3seq.models.lstm import AttentionSeq2Seq, LSTMDecoder, LSTMEncoder, LSTMSeq2Seq
 from k3seq.models.seq2seq import Seq2Seq
-from k3seq.models.sliding import SlidingArithmetic
+from k3seq.models.sliding_arithmetic import SlidingArithmetic
 from k3seq.models.sliding_seq2seq import SlidingSeq2Seq
 from k3seq.models.transformer import TransformerSeq2Seq
-from k3seq.models.vae import VAE
+from k3seq.models.examples.vae import VAE
 
 __all__ = [
     "VAE",

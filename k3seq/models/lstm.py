@@ -3,13 +3,13 @@
 import keras
 from keras import layers, ops
 
+from k3seq.layers.dense import Dense
 from k3seq.layers.dropout import Dropout
 from k3seq.layers.embedding import Embedding
 from k3seq.layers.global_attention import GlobalAttention
 from k3seq.layers.lstm import LSTM, BidirectionalLSTM
 from k3seq.layers.masks import length_mask
 from k3seq.layers.nested import Nested
-from k3seq.layers.projection import Dense
 from k3seq.models.seq2seq import Seq2Seq, source_of, target_of
 
 
@@ -21,7 +21,7 @@ class LSTMEncoder(Nested, layers.Layer):
     (h, c) per layer, each (b, units).
 
     Args:
-        vocabulary: number of ids. embedding: size of an embedding. units: size of the outputs. depth: LSTM layers.
+        vocabulary_size: number of ids. embed_dim: size of an embedding. units: size of the outputs. num_layers: LSTM layers.
         bidirectional: the first layer reads from both ends, each direction with half the units.
         dropout: rate between layers, in training.
 
@@ -29,23 +29,28 @@ class LSTMEncoder(Nested, layers.Layer):
         ValueError: when a size is not positive, or units is odd and the encoder bidirectional.
     """
 
-    def __init__(self, vocabulary, embedding, units, depth=1, bidirectional=False, dropout=0.0, **kwargs):
+    def __init__(self, vocabulary_size, embed_dim, units, num_layers=1, bidirectional=False, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        _check_sizes(vocabulary=vocabulary, embedding=embedding, units=units, depth=depth)
+        _check_sizes(vocabulary_size=vocabulary_size, embed_dim=embed_dim, units=units, num_layers=num_layers)
         if bidirectional and units % 2:
             raise ValueError(f"Expected an even number of units for two directions. Received: units={units}")
         self.config = dict(
-            vocabulary=vocabulary, embedding=embedding, units=units, depth=depth, bidirectional=bidirectional, dropout=dropout
+            vocabulary_size=vocabulary_size,
+            embed_dim=embed_dim,
+            units=units,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
         )
-        self.embedding = Embedding(vocabulary, embedding, name="embedding", dtype=self.dtype_policy)
+        self.embedding = Embedding(vocabulary_size, embed_dim, name="embedding", dtype=self.dtype_policy)
         first = (BidirectionalLSTM, units // 2) if bidirectional else (LSTM, units)
-        kinds = [first] + [(LSTM, units)] * (depth - 1)
+        kinds = [first] + [(LSTM, units)] * (num_layers - 1)
         self.lstms = [kind(size, name=f"lstm_{i}", dtype=self.dtype_policy) for i, (kind, size) in enumerate(kinds)]
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 
     def build(self, tokens_shape):
         self.embedding.build(tokens_shape)
-        size = self.config["embedding"]
+        size = self.config["embed_dim"]
         for lstm in self.lstms:
             lstm.build((None, None, size))
             size = self.config["units"]
@@ -69,23 +74,25 @@ class LSTMDecoder(Nested, layers.Layer):
     Call it with tokens (b, t) int32 and states, a list with one (h, c) per layer. Returns (outputs (b, t, units), states).
 
     Args:
-        vocabulary, embedding, units, depth, dropout: as in `LSTMEncoder`.
+        vocabulary_size, embed_dim, units, num_layers, dropout: as in `LSTMEncoder`.
 
     Raises:
         ValueError: when a size is not positive.
     """
 
-    def __init__(self, vocabulary, embedding, units, depth=1, dropout=0.0, **kwargs):
+    def __init__(self, vocabulary_size, embed_dim, units, num_layers=1, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
-        _check_sizes(vocabulary=vocabulary, embedding=embedding, units=units, depth=depth)
-        self.config = dict(vocabulary=vocabulary, embedding=embedding, units=units, depth=depth, dropout=dropout)
-        self.embedding = Embedding(vocabulary, embedding, name="embedding", dtype=self.dtype_policy)
-        self.lstms = [LSTM(units, name=f"lstm_{i}", dtype=self.dtype_policy) for i in range(depth)]
+        _check_sizes(vocabulary_size=vocabulary_size, embed_dim=embed_dim, units=units, num_layers=num_layers)
+        self.config = dict(
+            vocabulary_size=vocabulary_size, embed_dim=embed_dim, units=units, num_layers=num_layers, dropout=dropout
+        )
+        self.embedding = Embedding(vocabulary_size, embed_dim, name="embedding", dtype=self.dtype_policy)
+        self.lstms = [LSTM(units, name=f"lstm_{i}", dtype=self.dtype_policy) for i in range(num_layers)]
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
 
     def build(self, tokens_shape):
         self.embedding.build(tokens_shape)
-        size = self.config["embedding"]
+        size = self.config["embed_dim"]
         for lstm in self.lstms:
             lstm.build((None, None, size))
             size = self.config["units"]
@@ -119,28 +126,28 @@ class RecurrentSeq2Seq(Seq2Seq):
 
     bidirectional = False
 
-    def __init__(self, source_vocabulary, target_vocabulary, embedding, units, depth, dropout, **kwargs):
+    def __init__(self, source_vocabulary_size, target_vocabulary_size, embed_dim, units, num_layers, dropout, **kwargs):
         super().__init__(**kwargs)
-        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
+        self.source_vocabulary_size, self.target_vocabulary_size = source_vocabulary_size, target_vocabulary_size
         self.config = dict(
-            source_vocabulary=source_vocabulary,
-            target_vocabulary=target_vocabulary,
-            embedding=embedding,
+            source_vocabulary_size=source_vocabulary_size,
+            target_vocabulary_size=target_vocabulary_size,
+            embed_dim=embed_dim,
             units=units,
-            depth=depth,
+            num_layers=num_layers,
             dropout=dropout,
         )
         policy = self.dtype_policy
         self.encoder = LSTMEncoder(
-            source_vocabulary, embedding, units, depth, self.bidirectional, dropout, name="encoder", dtype=policy
+            source_vocabulary_size, embed_dim, units, num_layers, self.bidirectional, dropout, name="encoder", dtype=policy
         )
-        self.decoder = LSTMDecoder(target_vocabulary, embedding, units, depth, dropout, name="decoder", dtype=policy)
+        self.decoder = LSTMDecoder(target_vocabulary_size, embed_dim, units, num_layers, dropout, name="decoder", dtype=policy)
         self.encoder.build((None, None))
         self.decoder.build((None, None))
         self.build_between(units)
         self.dropout = Dropout(dropout, name="dropout", dtype=policy)
         self.dropout.build((None, None, units))
-        self.logits = Dense(target_vocabulary, name="output", dtype=policy)
+        self.logits = Dense(target_vocabulary_size, name="output", dtype=policy)
         self.logits.build((None, None, units))
         self.built = True
 
@@ -156,14 +163,24 @@ class LSTMSeq2Seq(RecurrentSeq2Seq):
     """Encoder and decoder LSTM; the decoder begins in the encoder's last states (Sutskever et al. 2014, arXiv 1409.3215).
 
     Args:
-        source_vocabulary, target_vocabulary: numbers of ids. embedding: size of an embedding. units: size of the LSTMs.
-        depth: layers of encoder and decoder. dropout: rate between layers and before the output.
+        source_vocabulary_size, target_vocabulary_size: numbers of ids. embed_dim: size of an embedding. units: size of
+        the LSTMs.
+        num_layers: layers of encoder and decoder. dropout: rate between layers and before the output.
 
     With the default sizes it has 141,380 parameters: encoder 54,440, decoder 54,440, output 32,500.
     """
 
-    def __init__(self, source_vocabulary=500, target_vocabulary=500, embedding=50, units=64, depth=1, dropout=0.0, **kwargs):
-        super().__init__(source_vocabulary, target_vocabulary, embedding, units, depth, dropout, **kwargs)
+    def __init__(
+        self,
+        source_vocabulary_size=500,
+        target_vocabulary_size=500,
+        embed_dim=50,
+        units=64,
+        num_layers=1,
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(source_vocabulary_size, target_vocabulary_size, embed_dim, units, num_layers, dropout, **kwargs)
 
     def call(self, inputs, training=False):
         source, lengths = source_of(inputs)
@@ -185,15 +202,17 @@ class AttentionSeq2Seq(RecurrentSeq2Seq):
     """Two-directional LSTM encoder and LSTM decoder with global attention (Luong et al. 2015, arXiv 1508.04025).
 
     Args:
-        source_vocabulary, target_vocabulary: numbers of ids. embedding: size of an embedding.
-        units: size of the LSTMs, even: each direction of the encoder has half. depth: layers of encoder and decoder.
+        source_vocabulary_size, target_vocabulary_size: numbers of ids. embed_dim: size of an embedding.
+        units: size of the LSTMs, even: each direction of the encoder has half. num_layers: layers of encoder and decoder.
         dropout: rate between layers and before the output.
     """
 
     bidirectional = True
 
-    def __init__(self, source_vocabulary, target_vocabulary, embedding=128, units=256, depth=1, dropout=0.0, **kwargs):
-        super().__init__(source_vocabulary, target_vocabulary, embedding, units, depth, dropout, **kwargs)
+    def __init__(
+        self, source_vocabulary_size, target_vocabulary_size, embed_dim=128, units=256, num_layers=1, dropout=0.0, **kwargs
+    ):
+        super().__init__(source_vocabulary_size, target_vocabulary_size, embed_dim, units, num_layers, dropout, **kwargs)
 
     def build_between(self, units):
         self.attention = GlobalAttention(units, name="attention", dtype=self.dtype_policy)

@@ -8,52 +8,37 @@ import keras
 
 from k3seq.errors import UsageError
 
-# name -> (module, factory, arguments). The modules are imported when a name is asked for.
-SEEDS = {
-    "lstm-seq2seq": ("lstm", "LSTMSeq2Seq", {}),
-    "sliding-arithmetic": ("sliding", "SlidingArithmetic", {}),
-    "book-decoder": ("book", "book_decoder", {}),
-    "document-classifier": ("document", "document_classifier", {}),
-    "vae": ("vae", "VAE", {}),
+# name -> (module, factory, arguments): what `k3seq summary` and `k3seq provenance` show, with the sizes of its source.
+# The modules
+# are imported when a name is asked for.
+EXAMPLES = {
+    "lstm": ("lstm", "LSTMSeq2Seq", {}),
+    "sliding-arithmetic": ("sliding_arithmetic", "SlidingArithmetic", {}),
+    "book-decoder": ("examples.book", "book_decoder", {}),
+    "document-classifier": ("examples.document", "document_classifier", {}),
+    "vae": ("examples.vae", "VAE", {}),
 }
 
-# kind -> (module, class, its name for each of the sizes that the command line knows)
-KINDS = {
-    "lstm": ("lstm", "LSTMSeq2Seq", {"units": "units", "embedding": "embedding", "layers": "depth", "dropout": "dropout"}),
-    "lstm-attention": (
-        "lstm",
-        "AttentionSeq2Seq",
-        {"units": "units", "embedding": "embedding", "layers": "depth", "dropout": "dropout"},
-    ),
+# name -> (module, class, the sizes that it takes): what `k3seq train --model` trains on text pairs.
+TRAINABLE = {
+    "lstm": ("lstm", "LSTMSeq2Seq", ("units", "embed_dim", "num_layers", "dropout")),
+    "lstm-attention": ("lstm", "AttentionSeq2Seq", ("units", "embed_dim", "num_layers", "dropout")),
     "transformer": (
         "transformer",
         "TransformerSeq2Seq",
-        {
-            "units": "units",
-            "dense": "dense",
-            "heads": "heads",
-            "layers": "depth",
-            "dropout": "dropout",
-            "max_steps": "max_steps",
-        },
+        ("embed_dim", "dense_dim", "num_heads", "num_layers", "dropout", "max_steps"),
     ),
     "sliding": (
         "sliding_seq2seq",
         "SlidingSeq2Seq",
-        {
-            "units": "units",
-            "dense": "dense",
-            "layers": "stacks",
-            "width_source": "width_source",
-            "width_target": "width_target",
-        },
+        ("embed_dim", "dense_dim", "num_layers", "width_source", "width_target"),
     ),
 }
 
 
 def names():
     """The names that `create` knows."""
-    return list(SEEDS)
+    return list(EXAMPLES)
 
 
 def create(name):
@@ -63,9 +48,9 @@ def create(name):
         UsageError: when nothing stands under the name, the factory fails to import, or what it returns is no built Keras model.
     """
     if ":" not in name:
-        if name not in SEEDS:
-            raise UsageError(f"Expected one of {', '.join(SEEDS)} or package.module:factory. Received: {name}")
-        module, factory, arguments = SEEDS[name]
+        if name not in EXAMPLES:
+            raise UsageError(f"Expected one of {', '.join(EXAMPLES)} or package.module:factory. Received: {name}")
+        module, factory, arguments = EXAMPLES[name]
         return getattr(importlib.import_module(f"k3seq.models.{module}"), factory)(**arguments)
     model = find(name)()
     if not isinstance(model, keras.Model):
@@ -77,7 +62,7 @@ def create(name):
 
 def load_all():
     """Imports every module that holds a model, so that Keras finds its class when it loads a file."""
-    for module, *_ in (*SEEDS.values(), *KINDS.values()):
+    for module, *_ in (*EXAMPLES.values(), *TRAINABLE.values()):
         importlib.import_module(f"k3seq.models.{module}")
 
 
@@ -95,35 +80,34 @@ def find(name):
 
 
 def sizes(kind):
-    """The sizes that a kind of `KINDS` takes, by the names of the command line."""
+    """The sizes that a kind of `TRAINABLE` takes, by the names of the command line."""
     return list(_kind(kind)[2])
 
 
-def seq2seq(kind, source_vocabulary, target_vocabulary, **chosen):
+def seq2seq(kind, source_vocabulary_size, target_vocabulary_size, **chosen):
     """A seq2seq model of a kind that `k3seq train` knows.
 
     Args:
-        kind: one of `KINDS`.
-        source_vocabulary, target_vocabulary: numbers of ids.
+        kind: one of `TRAINABLE`.
+        source_vocabulary_size, target_vocabulary_size: numbers of ids.
         chosen: sizes by the names of the command line; a size of None keeps the model's own default.
 
     Raises:
         UsageError: for an unknown kind, or a size that the kind does not have.
     """
-    module, name, own_names = _kind(kind)
+    module, name, taken = _kind(kind)
     chosen = {size: value for size, value in chosen.items() if value is not None}
-    foreign = sorted(set(chosen) - set(own_names))
+    foreign = sorted(set(chosen) - set(taken))
     if foreign:
-        raise UsageError(f"Expected for {kind} the sizes {', '.join(own_names)}. Received: {', '.join(foreign)}")
+        raise UsageError(f"Expected for {kind} the sizes {', '.join(taken)}. Received: {', '.join(foreign)}")
     model = getattr(importlib.import_module(f"k3seq.models.{module}"), name)
-    arguments = {own_names[size]: value for size, value in chosen.items()}
     try:
-        return model(source_vocabulary, target_vocabulary, **arguments)
+        return model(source_vocabulary_size, target_vocabulary_size, **chosen)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
 def _kind(kind):
-    if kind not in KINDS:
-        raise UsageError(f"Expected a model of {', '.join(KINDS)}. Received: {kind}")
-    return KINDS[kind]
+    if kind not in TRAINABLE:
+        raise UsageError(f"Expected a model of {', '.join(TRAINABLE)}. Received: {kind}")
+    return TRAINABLE[kind]

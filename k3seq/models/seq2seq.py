@@ -20,11 +20,12 @@ class Seq2Seq(StepMixin, keras.Model):
     A subclass builds all its weights in its constructor and defines `call`, `start` and `step`.
 
     Attributes:
-        source_vocabulary, target_vocabulary: numbers of ids, which `check` holds the ids to; None: they are not checked.
+        source_vocabulary_size, target_vocabulary_size: numbers of ids, which `check` holds the ids to; None: they are
+        not checked.
         source_limit: most source tokens that the model takes, or None. target_limit: most steps of decoding, or None.
     """
 
-    source_vocabulary = target_vocabulary = source_limit = target_limit = None
+    source_vocabulary_size = target_vocabulary_size = source_limit = target_limit = None
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if self.loss is not None:
@@ -53,14 +54,17 @@ class Seq2Seq(StepMixin, keras.Model):
         """
         source, lengths = source_of(x)
         target = target_of(x) if y is not None else None
-        for ids, vocabulary, name in ((source, self.source_vocabulary, "source"), (target, self.target_vocabulary, "target")):
+        for ids, vocabulary, name in (
+            (source, self.source_vocabulary_size, "source"),
+            (target, self.target_vocabulary_size, "target"),
+        ):
             if isinstance(ids, np.ndarray) and vocabulary is not None:
                 check_ids(ids, vocabulary, f"{name} ids")
         if isinstance(lengths, np.ndarray):
             check_lengths(lengths, source.shape[1], "source lengths", allow_empty=True)
-        if isinstance(y, np.ndarray) and self.target_vocabulary is not None:
+        if isinstance(y, np.ndarray) and self.target_vocabulary_size is not None:
             weight = sample_weight if np.shape(sample_weight) == y.shape[:2] else None
-            check_labels(y, self.target_vocabulary, "labels", weight)
+            check_labels(y, self.target_vocabulary_size, "labels", weight)
 
     def fit(self, x=None, y=None, *arguments, **options):
         """`keras.Model.fit`, after `check`."""

@@ -7,9 +7,9 @@ position on, which are the windows that greedy decoding meets from left to right
 import keras
 from keras import ops
 
-from k3seq.layers.frames import slide, widen
 from k3seq.layers.masks import length_mask
-from k3seq.layers.sliding import Debed, Decode, Embed, Encode
+from k3seq.layers.sliding.blocks import Debed, Decode, Embed, Encode
+from k3seq.layers.sliding.frames import slide, widen
 from k3seq.models.seq2seq import Seq2Seq, source_of, target_of
 from k3seq.random import Stream
 
@@ -31,35 +31,43 @@ class SlidingSeq2Seq(Seq2Seq):
     Evaluation and `call` are exact: the logits of position i see the source and the i tokens before it.
 
     Args:
-        source_vocabulary, target_vocabulary: numbers of ids.
+        source_vocabulary_size, target_vocabulary_size: numbers of ids.
         width_source: int, tokens in the encoder's window; of a longer source the last ones stay.
         width_target: int, tokens in the decoder's window, the end token among them: the longest target there can be.
-        units: int, size of a token. dense: int, units of the dense layers over a window.
-        stacks: int, blocks of the encoder and of the decoder.
+        embed_dim: int, size of a token. dense_dim: int, units of the dense layers over a window.
+        num_layers: int, blocks of the encoder and of the decoder.
 
     Call arguments:
         inputs: {"source": (b, s), "source_lengths": (b,), "target": (b, t)}, or (source, target); t at most width_target.
 
     Returns:
-        logits (b, t, target_vocabulary).
+        logits (b, t, target_vocabulary_size).
 
     Raises:
         ValueError: when t is more than width_target.
     """
 
     def __init__(
-        self, source_vocabulary, target_vocabulary, width_source, width_target, units=64, dense=512, stacks=2, **kwargs
+        self,
+        source_vocabulary_size,
+        target_vocabulary_size,
+        width_source,
+        width_target,
+        embed_dim=64,
+        dense_dim=512,
+        num_layers=2,
+        **kwargs,
     ):
         super().__init__(**kwargs)
-        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
+        self.source_vocabulary_size, self.target_vocabulary_size = source_vocabulary_size, target_vocabulary_size
         self.width_source = self.source_limit = width_source
         self.width_target = self.target_limit = width_target
-        self.units, self.dense, self.stacks = units, dense, stacks
+        self.embed_dim, self.dense_dim, self.num_layers = embed_dim, dense_dim, num_layers
         policy = self.dtype_policy
-        self.embed = Embed(source_vocabulary + target_vocabulary, units, name="embed", dtype=policy)
-        self.encode = Encode(width_source, units, dense, stacks, name="encode", dtype=policy)
-        self.decode = Decode(width_target, units, dense, stacks, name="decode", dtype=policy)
-        self.debed = Debed(target_vocabulary, units, name="debed", dtype=policy)
+        self.embed = Embed(source_vocabulary_size + target_vocabulary_size, embed_dim, name="embed", dtype=policy)
+        self.encode = Encode(width_source, embed_dim, dense_dim, num_layers, name="encode", dtype=policy)
+        self.decode = Decode(width_target, embed_dim, dense_dim, num_layers, name="decode", dtype=policy)
+        self.debed = Debed(target_vocabulary_size, embed_dim, name="debed", dtype=policy)
         for layer in (self.embed, self.encode, self.decode, self.debed):
             layer.build()
         self.draws = keras.Variable("zeros", shape=(), dtype="int32", trainable=False, name="draws")
@@ -74,7 +82,7 @@ class SlidingSeq2Seq(Seq2Seq):
         known = ops.tile(ops.arange(steps, dtype="int32"), [rows])
         window = self._window(ops.repeat(target, steps, axis=0), known)
         decoded = self._decode(window, known, ops.repeat(encoded, steps, axis=0), ops.repeat(mask, steps, axis=0))
-        return ops.reshape(self._logits(_at(decoded, known)), (rows, steps, self.target_vocabulary))
+        return ops.reshape(self._logits(_at(decoded, known)), (rows, steps, self.target_vocabulary_size))
 
     def compute_objective(self, x, y, sample_weight, training):
         """In training, the loss over the blanked tokens of one window of each row; else the exact loss. See `StepContract`."""
@@ -125,7 +133,7 @@ class SlidingSeq2Seq(Seq2Seq):
         return ops.cast(target, "int32")
 
     def _encode(self, inputs):
-        """(encoder output (b, width_source, units), bool (b, width_source): where the window holds source tokens)."""
+        """(encoder output (b, width_source, embed_dim), bool (b, width_source): where the window holds source tokens)."""
         source, lengths = source_of(inputs)
         source = ops.cast(source, "int32")
         if lengths is None:
@@ -137,7 +145,7 @@ class SlidingSeq2Seq(Seq2Seq):
 
     def _shifted(self, tokens):
         """Target ids as ids of the shared embedding; the blank stays 0."""
-        return ops.where(tokens == 0, 0, tokens + self.source_vocabulary)
+        return ops.where(tokens == 0, 0, tokens + self.source_vocabulary_size)
 
     def _window(self, target, known):
         """The decoder's window (b, width_target): the first `known` tokens behind START, and blanks."""
@@ -161,7 +169,15 @@ class SlidingSeq2Seq(Seq2Seq):
         return ops.minimum(ops.cast(ops.floor(share), "int32"), ops.maximum(lengths - 1, 0))
 
     def get_config(self):
-        names = ("source_vocabulary", "target_vocabulary", "width_source", "width_target", "units", "dense", "stacks")
+        names = (
+            "source_vocabulary_size",
+            "target_vocabulary_size",
+            "width_source",
+            "width_target",
+            "embed_dim",
+            "dense_dim",
+            "num_layers",
+        )
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
@@ -171,5 +187,5 @@ def _tokens(target):
 
 
 def _at(x, positions):
-    """x (b, width, units) at `positions` (b,): (b, units)."""
+    """x (b, width, embed_dim) at `positions` (b,): (b, embed_dim)."""
     return ops.take_along_axis(x, positions[:, None, None], axis=1)[:, 0]

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
+from k3seq.layers.dense import Dense
 from k3seq.layers.dropout import Dropout
 from k3seq.layers.embedding import TokenEmbedding
 from k3seq.layers.masks import length_mask
-from k3seq.layers.projection import Dense
 from k3seq.layers.transformer import TransformerDecoder, TransformerEncoder
 from k3seq.models.seq2seq import Seq2Seq, source_of, target_of
 
@@ -18,9 +18,9 @@ class TransformerSeq2Seq(Seq2Seq):
     The call with a whole target and decoding step by step from its cache give the same logits.
 
     Args:
-        source_vocabulary, target_vocabulary: numbers of ids.
-        units: size of embeddings and blocks, a multiple of heads. dense: size of the inner dense layers.
-        heads: attention heads of `units // heads` each. depth: blocks of the encoder, and of the decoder.
+        source_vocabulary_size, target_vocabulary_size: numbers of ids.
+        embed_dim: size of embeddings and blocks, a multiple of heads. dense_dim: size of the inner dense layers.
+        num_heads: attention heads of `embed_dim // num_heads` each. num_layers: blocks of the encoder, and of the decoder.
         dropout: rate on embeddings and on what each part of a block adds to its residual, in training.
         max_steps: the longest source and target, and the steps that decoding has room for.
 
@@ -30,40 +30,42 @@ class TransformerSeq2Seq(Seq2Seq):
 
     def __init__(
         self,
-        source_vocabulary,
-        target_vocabulary,
-        units=256,
-        dense=1024,
-        heads=4,
-        depth=2,
+        source_vocabulary_size,
+        target_vocabulary_size,
+        embed_dim=256,
+        dense_dim=1024,
+        num_heads=4,
+        num_layers=2,
         dropout=0.0,
         max_steps=256,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if heads < 1 or units % heads:
-            raise ValueError(f"Expected units to be a multiple of heads. Received: units={units}, heads={heads}")
-        if depth < 1:
-            raise ValueError(f"Expected depth of at least 1. Received: depth={depth}")
-        self.source_vocabulary, self.target_vocabulary = source_vocabulary, target_vocabulary
+        if num_heads < 1 or embed_dim % num_heads:
+            raise ValueError(
+                f"Expected units to be a multiple of heads. Received: embed_dim={embed_dim}, num_heads={num_heads}"
+            )
+        if num_layers < 1:
+            raise ValueError(f"Expected depth of at least 1. Received: num_layers={num_layers}")
+        self.source_vocabulary_size, self.target_vocabulary_size = source_vocabulary_size, target_vocabulary_size
         self.config = dict(
-            source_vocabulary=source_vocabulary,
-            target_vocabulary=target_vocabulary,
-            units=units,
-            dense=dense,
-            heads=heads,
-            depth=depth,
+            source_vocabulary_size=source_vocabulary_size,
+            target_vocabulary_size=target_vocabulary_size,
+            embed_dim=embed_dim,
+            dense_dim=dense_dim,
+            num_heads=num_heads,
+            num_layers=num_layers,
             dropout=dropout,
             max_steps=max_steps,
         )
         self.max_steps = self.source_limit = self.target_limit = max_steps
-        shape = (None, None, units)
-        self.source_embedding = self._embedding(source_vocabulary, "source_embedding")
-        self.target_embedding = self._embedding(target_vocabulary, "target_embedding")
-        self.encoders = [self._block(TransformerEncoder, f"encoder_{i}") for i in range(depth)]
-        self.decoders = [self._block(TransformerDecoder, f"decoder_{i}") for i in range(depth)]
+        shape = (None, None, embed_dim)
+        self.source_embedding = self._embedding(source_vocabulary_size, "source_embedding")
+        self.target_embedding = self._embedding(target_vocabulary_size, "target_embedding")
+        self.encoders = [self._block(TransformerEncoder, f"encoder_{i}") for i in range(num_layers)]
+        self.decoders = [self._block(TransformerDecoder, f"decoder_{i}") for i in range(num_layers)]
         self.dropout = Dropout(dropout, name="dropout", dtype=self.dtype_policy)
-        self.logits = Dense(target_vocabulary, name="output", dtype=self.dtype_policy)
+        self.logits = Dense(target_vocabulary_size, name="output", dtype=self.dtype_policy)
         for embedding in (self.source_embedding, self.target_embedding):
             embedding.build((None, None))
         for encoder in self.encoders:
@@ -76,10 +78,10 @@ class TransformerSeq2Seq(Seq2Seq):
 
     def _embedding(self, vocabulary, name):
         # After the scale by sqrt(units) vectors have variance 1, like what LayerNorm gives and the sinusoids are made for.
-        initializer = keras.initializers.RandomNormal(stddev=self.config["units"] ** -0.5)
+        initializer = keras.initializers.RandomNormal(stddev=self.config["embed_dim"] ** -0.5)
         return TokenEmbedding(
             vocabulary,
-            self.config["units"],
+            self.config["embed_dim"],
             positions="sinusoidal",
             max_steps=self.max_steps,
             scale=True,
@@ -89,9 +91,9 @@ class TransformerSeq2Seq(Seq2Seq):
         )
 
     def _block(self, kind, name):
-        units, heads = self.config["units"], self.config["heads"]
-        sizes = dict(key_dim=units // heads, dropout=self.config["dropout"])
-        return kind(units, self.config["dense"], heads, **sizes, name=name, dtype=self.dtype_policy)
+        embed_dim, num_heads = self.config["embed_dim"], self.config["num_heads"]
+        sizes = dict(key_dim=embed_dim // num_heads, dropout=self.config["dropout"])
+        return kind(embed_dim, self.config["dense_dim"], num_heads, **sizes, name=name, dtype=self.dtype_policy)
 
     def call(self, inputs, training=False):
         memory, memory_mask = self._encode(inputs, training)
@@ -101,7 +103,8 @@ class TransformerSeq2Seq(Seq2Seq):
         return self.logits(x)
 
     def _encode(self, inputs, training):
-        """(memory (b, s, units), mask (b, s) or None). Targets need no mask: pads stand last, where causality hides them."""
+        """(memory (b, s, embed_dim), mask (b, s) or None). Targets need no mask: pads stand last, where causality
+        hides them."""
         source, lengths = source_of(inputs)
         mask = None if lengths is None else length_mask(lengths, ops.shape(source)[1])
         x = self.dropout(self.source_embedding(source), training=training)

@@ -1,9 +1,9 @@
 """Parity: the same layer or model on every backend, from the same weights and inputs, compared.
 
-    from k3seq.parity import Case, Spec, run
+    from k3seq.parity import Case, Spec, run_parity
 
     case = Case("dense", "keras.layers:Dense", {"units": 4}, inputs=Spec((3, 5)))
-    report = run([case])
+    report = run_parity([case])
     assert report.ok, report.failures()
 
 Nothing here imports keras: one process per backend does (`worker.py` and what it imports). Names load on first use, so that
@@ -16,11 +16,11 @@ _HOMES = {
     "case": ("CHECKS", "DTYPES", "Case", "Spec"),
     "pool": ("Pool",),
     "rows": ("Report", "Row"),
-    "suite": ("resolve", "run"),
+    "suite": ("resolve", "run_parity"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["CHECKS", "DTYPES", "Case", "Pool", "Report", "Row", "Spec", "resolve", "run"]
+__all__ = ["CHECKS", "DTYPES", "Case", "Pool", "Report", "Row", "Spec", "resolve", "run_parity"]
 
 
 def __getattr__(name):

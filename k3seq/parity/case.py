@@ -117,7 +117,7 @@ class Case:
         return _drawn(parts, lambda place: Stream(self.seed, f"parity {self.name} {place} {index}"), "")
 
     def to_payload(self) -> dict[str, Any]:
-        """JSON values and arrays alone, as `k3seq.launch` carries them."""
+        """JSON values and arrays alone, as `k3seq.runtime.workers` carries them."""
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 

@@ -4,10 +4,10 @@ from itertools import combinations, permutations
 
 import numpy as np
 
-from k3seq.launch import Failure
 from k3seq.parity import compare, judge
 from k3seq.parity.compare import SHARE, Difference
 from k3seq.parity.weights import unlike
+from k3seq.runtime.workers import Failure
 
 
 def pairs(exam, check, requests, measure, kind, message=""):

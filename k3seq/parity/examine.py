@@ -6,13 +6,13 @@ ones. A worker that fails costs its own rows; the other backends are compared al
 
 import time
 
-from k3seq.launch import Failure
 from k3seq.parity import checks as rows_of
 from k3seq.parity import compare
 from k3seq.parity.pool import WORKER
 from k3seq.parity.rows import Row
 from k3seq.parity.tolerances import tolerance
 from k3seq.parity.weights import draw_weights
+from k3seq.runtime.workers import Failure
 
 STEPS = {"sgd": 20, "adam": 50}
 MEASURED = ("parameters", "forward", "training", "gradients")  # what other dtypes than float32 are held to

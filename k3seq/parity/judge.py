@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from k3seq.launch import Failure
 from k3seq.parity import bisect, compare
 from k3seq.parity.compare import SHARE
 from k3seq.parity.pool import TRACE, WORKER
+from k3seq.runtime.workers import Failure
 
 REQUESTS = {"inference": "measure", "without": "measure", "training": "measure", "sgd": "train", "adam": "train"}
 
@@ -34,8 +34,8 @@ def where(exam, check, pair, requests, limit):
     calls = _calls(exam, "training" if "training" in exam.modes() else "inference", pair)
     if check == "gradients":
         for request in requests:
-            slopes = [exam.renamed(name, exam.answers[request][name].get("weights", {})) for name in pair]
-            place = bisect.last_gradient(calls[0] if calls else [], *slopes, limit)
+            gradients = [exam.renamed(name, exam.answers[request][name].get("weights", {})) for name in pair]
+            place = bisect.last_gradient(calls[0] if calls else [], *gradients, limit)
             if place:
                 return str(place)
         return ""

@@ -92,7 +92,7 @@ class Parity:
         Raises:
             UsageError: a target, check or dtype that is not there.
         """
-        from k3seq.parity import Case, resolve, run
+        from k3seq.parity import Case, resolve, run_parity
 
         self._calls += 1
         if isinstance(target, Case):
@@ -103,7 +103,7 @@ class Parity:
             own = self._node.nodeid.rpartition("/")[2] + (f" {self._calls}" if self._calls > 1 else "")
             given = {"arguments": arguments or {}, "inputs": _specs(inputs), "call": _specs(call or {}), "optional": optional}
             cases = [Case(name or own, target, tolerances=tolerances or {}, **given)]
-        report = run(cases, self.backends, checks, pool=self.pool, dtypes=dtypes)
+        report = run_parity(cases, self.backends, checks, pool=self.pool, dtypes=dtypes)
         _add(self._total, report.rows, report.seconds, report.backends)
         if not report.ok:
             pytest.fail(explain(report), pytrace=False)
@@ -168,7 +168,7 @@ def parity(request, parity_pool):
 
 
 def _matrix(config):
-    from k3seq import matrix
+    from k3seq.runtime import matrix
 
     file = config.rootpath / matrix.FILE
     return matrix.load(file) if file.is_file() else matrix.Matrix()
@@ -184,7 +184,7 @@ def pytest_sessionfinish(session):
     if total is None:
         return
     if hasattr(session.config, "workeroutput"):  # a process of pytest-xdist: its controller writes the report
-        from k3seq.commands.record import plain
+        from k3seq.report.record import plain
 
         session.config.workeroutput[ROWS] = plain(total.to_json())
         return
@@ -208,7 +208,7 @@ def write(results, files):
     import json
 
     from k3seq import report
-    from k3seq.commands.record import plain
+    from k3seq.report.record import plain
 
     results = plain(results)
     for name in files:

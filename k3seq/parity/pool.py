@@ -6,9 +6,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
-from k3seq import matrix as matrix_file
 from k3seq.errors import UsageError
-from k3seq.launch import Worker
+from k3seq.runtime import matrix as matrix_file
+from k3seq.runtime.workers import Worker
 
 WORKER, TRACE = "k3seq.parity.worker", "k3seq.parity.trace"
 # float64 is there only where this stands in the environment before the import; torch, on which Keras multiplies float64
@@ -31,7 +31,7 @@ class Pool(AbstractContextManager):
 
     Args:
         backends: names of the matrix; None: all of it.
-        matrix: a `k3seq.matrix.Matrix`; None loads it.
+        matrix: a `k3seq.runtime.matrix.Matrix`; None loads it.
         environment: variables of every worker; they count before those of the caller's environment.
         timeout: seconds that one request may take.
 

@@ -103,7 +103,7 @@ class Subject:
 
     def __init__(self, case, batch, dtype="float32", jit=None, *, like=None, layer=None):
         self.case, self.dtype, self.jit = case, dtype, jit
-        self.compiled = {}  # what `slopes` keeps
+        self.compiled = {}  # what `gradients` keeps
         self.data = self.cast({"inputs": batch["inputs"], "call": batch["call"]})
         with precision(dtype):
             with undrawn_weights():

@@ -1,4 +1,5 @@
-"""Runs cases on backends and says what is equal: `run(cases) -> Report`. Imports no keras; each backend is a live process."""
+"""Runs cases on backends and says what is equal: `run_parity(cases) -> Report`. Imports no keras; each backend is a
+live process."""
 
 import threading
 import time
@@ -6,19 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 
 from k3seq.errors import K3SeqError, UsageError
-from k3seq.launch import Failure
 from k3seq.parity.case import CHECKS, DTYPES, check_names, from_payload, specs
 from k3seq.parity.examine import Examination
 from k3seq.parity.pool import WORKER, Pool
 from k3seq.parity.rows import PASSING, VERDICTS, Report, Row
+from k3seq.runtime.workers import Failure
 
-__all__ = ["PASSING", "VERDICTS", "Pool", "Report", "Row", "resolve", "run"]
+__all__ = ["PASSING", "VERDICTS", "Pool", "Report", "Row", "resolve", "run_parity"]
 
-OWN = "k3seq.catalogue:CASES"
+OWN = "k3seq.parity.own_cases:CASES"
 UNDER_WAY = 3  # cases at a time: while one waits for its slowest backend, the others have work for the rest
 
 
-def run(cases, backends=None, checks=None, on_row=None, *, pool=None, dtypes=("float32",), judge=True):
+def run_parity(cases, backends=None, checks=None, on_row=None, *, pool=None, dtypes=("float32",), judge=True):
     """Compares cases across backends.
 
     Args:
@@ -44,7 +45,7 @@ def run(cases, backends=None, checks=None, on_row=None, *, pool=None, dtypes=("f
         raise UsageError(f"Expected cases of different names. Received: {', '.join(names) or 'none'}")
     if pool is None:
         with Pool(backends) as own:
-            return run(cases, backends, checks, on_row, pool=own, dtypes=dtypes, judge=judge)
+            return run_parity(cases, backends, checks, on_row, pool=own, dtypes=dtypes, judge=judge)
     check_names(backends or (), pool.names, "backends")
     chosen = list(backends or pool.names)
     report = Report(backends={name: pool.installed[name] for name in chosen}, required=backends is not None)
@@ -82,7 +83,7 @@ def resolve(targets, pool, inputs=None):
 
     Args:
         targets: `package.module:name` of a `Case`, of a list of them, or of a factory of a layer or model; without a colon a
-            pattern over the names of k3seq's own cases (`k3seq.catalogue:CASES`). None or empty: all of those.
+            pattern over the names of k3seq's own cases (`k3seq.parity.own_cases:CASES`). None or empty: all of those.
         pool: a `Pool`; its first installed backend imports what is named.
         inputs: JSON of a factory's inputs, each array as {"shape": [3, 5], "dtype": "int32", "high": 20}; None takes its
             attribute `example_inputs`, or what a functional model says of its own inputs.

@@ -1,6 +1,7 @@
 """What a backend's process does for the suite: builds a case, measures, trains, decodes, saves and loads it.
 
-Each function takes and returns what `k3seq.launch` carries. A payload holds the case, its batches and the weights, so that any
+Each function takes and returns what `k3seq.runtime.workers` carries. A payload holds the case, its batches and the
+weights, so that any
 request can be the first of a fresh process; subjects built before are kept under the payload's key.
 """
 
@@ -14,9 +15,9 @@ from keras import ops, tree
 from k3seq import backend
 from k3seq.decode import Greedy
 from k3seq.errors import UsageError
-from k3seq.parity import slopes
+from k3seq.parity import gradients
 from k3seq.parity.case import Case, Spec
-from k3seq.parity.slopes import descend
+from k3seq.parity.gradients import descend
 from k3seq.parity.subject import Subject, array, arrays, is_array, named, precision, undrawn_weights
 
 KEPT = 6  # subjects: as many as cases under way, and more
@@ -49,8 +50,8 @@ def build(payload):
 
 
 def measure(payload):
-    """{"training", "without", "gradients"} -> `slopes.measure`."""
-    return slopes.measure(subject(payload), payload["training"], payload["without"], payload["gradients"])
+    """{"training", "without", "gradients"} -> `gradients.measure`."""
+    return gradients.measure(subject(payload), payload["training"], payload["without"], payload["gradients"])
 
 
 def train(payload):
@@ -158,7 +159,7 @@ def facts(made):
 
 def _outputs(made):
     # Under XLA with gradients: that program is compiled already, and a compilation costs more than a gradient.
-    return slopes.measure(made, False if made.takes_training else None, gradients=backend.describe()["jit"])
+    return gradients.measure(made, False if made.takes_training else None, gradients=backend.describe()["jit"])
 
 
 def _file(folder, name):

@@ -221,6 +221,6 @@ def _quantile(words, table):
         row = space.where(low, row + step * SEGMENTS, row)
     row = row + (_shift(space, place, 24) & (SEGMENTS - 1))
     within = (_shift(space, place, 12) & 4095) * 2 - 4095
-    middles, slopes = table
-    # Slopes have 12 bits and `within` has 12: their product is exact, and only the sum is rounded.
-    return space.take(middles, row) + space.take(slopes, row) * _cast(space, within, "float32")
+    middles, gradients = table
+    # Gradients have 12 bits and `within` has 12: their product is exact, and only the sum is rounded.
+    return space.take(middles, row) + space.take(gradients, row) * _cast(space, within, "float32")

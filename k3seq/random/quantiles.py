@@ -1,8 +1,9 @@
-"""Tables of inverse distribution functions, cut where their slopes allow it, from which floats are read with one rounding.
+"""Tables of inverse distribution functions, cut where their gradients allow it, from which floats are read with one rounding.
 
 After Cheung, Lee, Luk, Villasenor: "Hardware generation of arbitrary random number distributions from uniform distributions via
 the inversion method", IEEE Trans. VLSI 15(8), 2007: octaves that halve toward each tail, each octave in equal segments, and a
-straight line on each. A number is `middle + slope * within`: slopes are rounded to 12 bits and `within` is an odd integer of 12
+straight line on each. A number is `middle + slope * within`: gradients are rounded to 12 bits and `within` is an odd
+integer of 12
 bits, so their product is exact in float32 and the sum is the only rounding, with a fused multiply-add or without.
 """
 
@@ -18,7 +19,7 @@ HALF = OCTAVES * SEGMENTS  # rows of a half
 
 
 def table(lower, upper):
-    """(middles, slopes), each float32 `(2 * HALF,)`: rows by half (lower, upper), octave from the middle out, segment.
+    """(middles, gradients), each float32 `(2 * HALF,)`: rows by half (lower, upper), octave from the middle out, segment.
 
     Args:
         lower: the quantile as a function of the probability below it, at most 1/2.
@@ -31,8 +32,8 @@ def table(lower, upper):
         start, middle, end = (np.array([quantile(p) for p in (SEGMENTS + segment + part) * width]) for part in (0.0, 0.5, 1.0))
         # By Simpson's rule the line has the mean of the curve.
         halves.append(((start + 4 * middle + end) / 6, _rounded((end - start) / 8192)))
-    middles, slopes = np.concatenate(halves, axis=1)
-    return middles.astype(np.float32), slopes.astype(np.float32)
+    middles, gradients = np.concatenate(halves, axis=1)
+    return middles.astype(np.float32), gradients.astype(np.float32)
 
 
 def _rounded(slope):

@@ -1,4 +1,4 @@
-"""Parity results as a Markdown table, and a page that holds one: how docs/zoo.md is kept."""
+"""Parity results as a Markdown table, and a page that holds one: how docs/stock-layers.md is kept."""
 
 import math
 

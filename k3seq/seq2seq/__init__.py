@@ -5,9 +5,9 @@ And `load_tfa_weights`, which carries trained weights over.
 
 import importlib
 
-from k3seq import binding
+from k3seq.runtime import backend_check
 
-binding.check()  # before anything imports keras
+backend_check.check()  # before anything imports keras
 
 _HOME = {
     "attention_wrapper": (

@@ -8,7 +8,7 @@ from keras import ops, tree
 
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import hardmax, monotonic_attention, safe_cumprod
-from k3seq.layers.projection import Projection
+from k3seq.layers.dense import Projection
 from k3seq.seq2seq.attention_functions import attend, feed, is_symbolic, without_shapes
 from k3seq.seq2seq.attention_state import AlignmentHistory, AttentionWrapperState, as_state, check_state
 from k3seq.seq2seq.content import BahdanauAttention, LuongAttention

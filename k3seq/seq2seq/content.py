@@ -7,7 +7,7 @@ from keras import initializers, ops
 
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import hardmax, softmax
-from k3seq.layers.projection import Projection
+from k3seq.layers.dense import Projection
 from k3seq.layers.scores import additive_score, luong_score
 from k3seq.seq2seq.mechanisms import AttentionMechanism
 

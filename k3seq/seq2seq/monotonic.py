@@ -8,7 +8,7 @@ from keras import initializers, ops
 
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import MODES, monotonic_attention
-from k3seq.layers.projection import Projection
+from k3seq.layers.dense import Projection
 from k3seq.random import fold, key, normal
 from k3seq.seq2seq.content import BahdanauScore, LuongScore
 from k3seq.seq2seq.mechanisms import AttentionMechanism

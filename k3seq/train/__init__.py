@@ -1,8 +1,8 @@
 """Training: losses and the epochs of a run."""
 
-from k3seq import binding
+from k3seq.runtime import backend_check
 
-binding.check()  # before anything imports keras
+backend_check.check()  # before anything imports keras
 
 
 from k3seq.train.losses import TokenCrossentropy, chunked_token_crossentropy, token_crossentropy

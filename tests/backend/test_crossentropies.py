@@ -14,7 +14,7 @@ LABELS = DRAW.integers(0, 7, (3, 4)).astype("int32")
 WEIGHTS = DRAW.uniform(0.1, 2.0, (3, 4)).astype("float32")
 
 
-def slopes(labels, smoothing, weights=WEIGHTS):
+def gradients(labels, smoothing, weights=WEIGHTS):
     def loss(logits):
         return ops.sum(token_crossentropies(ops.convert_to_tensor(labels), logits, smoothing) * ops.convert_to_tensor(weights))
 
@@ -25,7 +25,10 @@ def slopes(labels, smoothing, weights=WEIGHTS):
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_ids_have_the_loss_and_the_gradient_of_one_hot_labels(smoothing):
     for found, expected, other in zip(
-        slopes(LABELS, smoothing), slopes(np.eye(7, dtype="float32")[LABELS], smoothing), slopes(LABELS, 0.5), strict=True
+        gradients(LABELS, smoothing),
+        gradients(np.eye(7, dtype="float32")[LABELS], smoothing),
+        gradients(LABELS, 0.5),
+        strict=True,
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
         assert np.max(np.abs(found - other)) > 1e-3

@@ -76,7 +76,11 @@ def test_sgd_step_and_gradient_norm_equal_the_calculation_by_hand(clip):
 
 
 def test_micro_batches_weighted_by_tokens_equal_the_whole_batch():
-    whole, parts, rows = compiled(TokenWeighted()), compiled(TokenWeighted(), accumulate=2), compiled(Tagger(), accumulate=2)
+    whole, parts, rows = (
+        compiled(TokenWeighted()),
+        compiled(TokenWeighted(), gradient_accumulation_steps=2),
+        compiled(Tagger(), gradient_accumulation_steps=2),
+    )
     losses = [model.train_on_batch(TOKENS, LABELS, WEIGHTS, return_dict=True)["loss"] for model in (whole, parts, rows)]
     assert largest_difference(weights(parts), weights(whole)) < 1e-6
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
@@ -85,10 +89,10 @@ def test_micro_batches_weighted_by_tokens_equal_the_whole_batch():
 
 
 def test_accumulate_of_more_rows_than_the_batch_has_is_refused():
-    with pytest.raises(UsageError, match="at least accumulate=3 rows"):
-        compiled(Tagger(), accumulate=3).train_on_batch(TOKENS, LABELS, WEIGHTS)
-    with pytest.raises(UsageError, match="accumulate=0"):
-        Tagger().step_options(accumulate=0)
+    with pytest.raises(UsageError, match="at least gradient_accumulation_steps=3 rows"):
+        compiled(Tagger(), gradient_accumulation_steps=3).train_on_batch(TOKENS, LABELS, WEIGHTS)
+    with pytest.raises(UsageError, match="gradient_accumulation_steps=0"):
+        Tagger().step_options(gradient_accumulation_steps=0)
 
 
 class Overflowing(Tagger):
@@ -197,12 +201,12 @@ def test_a_saved_model_goes_on_training_as_the_one_that_was_saved(tmp_path):
         pass
 
     outputs = keras.layers.Dense(3)(keras.layers.Embedding(3, 2)(inputs))
-    model = compiled(Functional(inputs, outputs), keras.optimizers.Adam(0.1), accumulate=2)
+    model = compiled(Functional(inputs, outputs), keras.optimizers.Adam(0.1), gradient_accumulation_steps=2)
     model.train_on_batch(TOKENS, LABELS)
     model.save(tmp_path / "model.keras")
     custom = {"Functional": Functional}
     again = keras.saving.load_model(tmp_path / "model.keras", custom_objects=custom)
-    assert again._step_options == {"accumulate": 2, "refuse_nonfinite": True}
+    assert again._step_options == {"gradient_accumulation_steps": 2, "refuse_nonfinite": True}
     for each in (model, again):
         each.train_on_batch(TOKENS, LABELS)
     assert largest_difference(values(model), values(again)) < 1e-6

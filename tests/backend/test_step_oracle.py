@@ -59,7 +59,7 @@ def trained(optimizer, kind=TokenWeighted, smoothing=0.0, accumulate=1, weighted
     """(weights, logs of each step) after a step on each batch."""
     model, logs = kind(), []
     model.compile(optimizer, loss=TokenCrossentropy(label_smoothing=smoothing))
-    model.step_options(accumulate=accumulate)
+    model.step_options(gradient_accumulation_steps=accumulate)
     for ids, labels, weights in data or batches():
         model.reset_metrics()
         log = model.train_on_batch(ids, labels, weights if weighted else np.ones_like(weights), return_dict=True)

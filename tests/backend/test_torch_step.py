@@ -66,12 +66,12 @@ def numbers(made):
     return [np.array(ops.convert_to_numpy(variable)) for variable in made]
 
 
-def by_the_step(optimizer, slopes, made):
-    torch_adam.apply(optimizer, slopes, made, [variable.value for variable in made])
+def by_the_step(optimizer, gradients, made):
+    torch_adam.apply(optimizer, gradients, made, [variable.value for variable in made])
 
 
-def by_keras(optimizer, slopes, made):
-    optimizer.apply(slopes, made)
+def by_keras(optimizer, gradients, made):
+    optimizer.apply(gradients, made)
 
 
 def both(make, kernel, **options):

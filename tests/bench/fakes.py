@@ -1,9 +1,9 @@
 """Workers that answer at once, and rows with given figures: what the bench does with them can be checked by eye."""
 
-from k3seq import matrix
 from k3seq.bench.work import Row, Work
-from k3seq.launch import Failure
 from k3seq.parity.case import Case
+from k3seq.runtime import matrix
+from k3seq.runtime.workers import Failure
 
 MATRIX = matrix.load()
 BACKENDS = MATRIX.backends
@@ -22,14 +22,14 @@ PREPARED = {
 }
 
 
-def work(who="k3seq", backend="jax", problem="one", **more):
-    return Work(CASE, problem, "train", backend, True, who, **more)
+def work(implementation="k3seq", backend="jax", problem="one", **more):
+    return Work(CASE, problem, "train", backend, True, implementation, **more)
 
 
-def row(rounds=(), who="k3seq", losses=(), **more):
+def row(rounds=(), implementation="k3seq", losses=(), **more):
     names = ("status", "message", "parity", "cpu_rounds", "tokens", "peak", "base", "about")
     fields = {"status": "measured" if rounds else "waiting"} | {name: more.pop(name) for name in names if name in more}
-    return Row(work(who, **more), rounds=list(rounds), losses=list(losses), **fields)
+    return Row(work(implementation, **more), rounds=list(rounds), losses=list(losses), **fields)
 
 
 class Script:

@@ -8,21 +8,28 @@ from dataclasses import replace
 import pytest
 
 from bench.fakes import row
-from k3seq import matrix
 from k3seq.bench import Report, problems, suites
 from k3seq.commands import bench
-from k3seq.commands.record import plain
 from k3seq.errors import DataError, UsageError
+from k3seq.report.record import plain
+from k3seq.runtime import matrix
 
 pytestmark = pytest.mark.once
-TINY = dict(vocabulary=40, embedding=8, units=8, source=6, target=5)
+TINY = dict(vocabulary=40, embed_dim=8, units=8, source=6, target=5)
 
 
 def tiny(backends, jits):
     """k3seq, the native loop, that with a wrong weight, and one that `only` leaves out."""
     rows = problems.lstm_training("tiny", backends, jits, padded=(True,), batch=8)
-    ours, native = (next(row for row in rows if row.who == who) for who in ("k3seq", "plain"))
-    return [[ours, native, replace(native, who="planted", maker="bench.planted:train"), replace(native, who="unasked")]]
+    ours, native = (next(row for row in rows if row.implementation == implementation) for implementation in ("k3seq", "plain"))
+    return [
+        [
+            ours,
+            native,
+            replace(native, implementation="planted", maker="bench.planted:train"),
+            replace(native, implementation="unasked"),
+        ]
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +52,11 @@ def result(folder):
         patch.delenv("K3SEQ_KEEP_MEMORY", raising=False)
         files = {name: str(folder / f"out.{name}") for name in ("csv", "html")}
         options = dict(only=["| k3seq |", "| plain |", "planted"], rounds=2, steps=2, against=str(folder / "old.json"))
-        return bench.run(suite="tiny", backends=["torch"], **options, **files)
+        return bench.bench(suite="tiny", backends=["torch"], **options, **files)
 
 
-def of(result, who):
-    [found] = [one for one in result["rows"] if one["who"] == who]
+def of(result, implementation):
+    [found] = [one for one in result["rows"] if one["implementation"] == implementation]
     return found
 
 
@@ -65,7 +72,11 @@ def test_every_row_is_measured_in_its_own_process_with_all_figures(result):
 
 
 def test_a_competitor_with_a_wrong_weight_is_marked_and_the_run_fails(result):
-    assert [of(result, who)["parity"] for who in ("k3seq", "plain", "planted")] == ["equal", "equal", "differs"]
+    assert [of(result, implementation)["parity"] for implementation in ("k3seq", "plain", "planted")] == [
+        "equal",
+        "equal",
+        "differs",
+    ]
     assert of(result, "planted")["parity_note"].startswith("losses off by")
     assert result["exit_code"] == 1
     assert of(result, "k3seq")["losses"] != of(result, "planted")["losses"]
@@ -79,7 +90,7 @@ def test_what_changed_against_an_older_run_is_told(result):
 
 def test_csv_page_and_json_hold_the_run(result, folder):
     lines = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))
-    assert [line["who"] for line in lines] == ["k3seq", "plain", "planted"]
+    assert [line["implementation"] for line in lines] == ["k3seq", "plain", "planted"]
     page = (folder / "out.html").read_text()
     assert "planted torch" in page and "<svg" in page and "Against the older run" in page
     again = json.loads(json.dumps(plain(result), allow_nan=False))
@@ -94,7 +105,7 @@ def test_csv_page_and_json_hold_the_run(result, folder):
         (dict(rounds=0), "Expected --rounds of at least 1. Received: 0"),
         (dict(steps=0), "Expected --steps of at least 1. Received: 0"),
         (dict(seconds=0.0), "Expected --seconds above 0. Received: 0.0"),
-        (dict(target="a:b", batch=0), "Expected --batch of at least 1. Received: 0"),
+        (dict(target="a:b", batch_size=0), "Expected --batch-size of at least 1. Received: 0"),
         (dict(target="model"), "Expected package.module:factory. Received: model"),
         (dict(target="a:b", kind="fly"), "Expected --kind out of train, decode, layer. Received: fly"),
         (dict(target="a:b", inputs="{"), "Expected JSON for --inputs. Received: {"),
@@ -109,7 +120,7 @@ def test_csv_page_and_json_hold_the_run(result, folder):
 )
 def test_wrong_usage_is_refused_before_anything_is_measured(options, message):
     with pytest.raises(UsageError) as error:
-        bench.run(**options)
+        bench.bench(**options)
     assert message in str(error.value)
 
 
@@ -118,4 +129,4 @@ def test_a_file_that_is_no_older_run_is_refused(content, tmp_path):
     path = tmp_path / "old.json"
     path.write_text(content)
     with pytest.raises(DataError, match="Expected the JSON of k3seq bench"):
-        bench.run(suite="quick", against=str(path))
+        bench.bench(suite="quick", against=str(path))

@@ -5,14 +5,16 @@ import sys
 import pytest
 
 from bench.fakes import FAILED, PREPARED, Script, work
-from k3seq.bench import run
+from k3seq.bench import run_benchmark
 from k3seq.bench.worker import load, prepare, take
 
 pytestmark = pytest.mark.once
 
 
-def measured(script, *heats, rounds=3, **options):
-    return run("suite", [list(heat) for heat in heats or [[work("one"), work("two")]]], rounds=rounds, worker=script, **options)
+def measured(script, *groups, rounds=3, **options):
+    return run_benchmark(
+        "suite", [list(group) for group in groups or [[work("one"), work("two")]]], rounds=rounds, worker=script, **options
+    )
 
 
 def times(*values):

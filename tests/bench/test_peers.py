@@ -7,52 +7,57 @@ import numpy as np
 import pytest
 
 from bench.fakes import BACKENDS, row
-from k3seq.bench import heats, problems, table
+from k3seq.bench import groups, problems, table
 from k3seq.bench.peers import transformer
 from k3seq.bench.running import Weights
 from k3seq.bench.worker import load
-from k3seq.launch import Failure, Worker
 from k3seq.layers.positions import sinusoid
+from k3seq.runtime.workers import Failure, Worker
 
-TINY = dict(source_vocabulary=13, target_vocabulary=11, units=8, dense=16, heads=2, depth=2, max_steps=12)
+TINY = dict(
+    source_vocabulary_size=13, target_vocabulary_size=11, embed_dim=8, dense_dim=16, num_heads=2, num_layers=2, max_steps=12
+)
 PACKAGES = {"hub": "keras_hub", "marian": "transformers", "ctranslate": "ctranslate2"}
 STEPS, END, ROWS = 9, 2, 6
 ALL_END_LATE, SOME_END_EARLY = 2, 7  # seeds
 
 
 def rows_of(suite, problem, backends=BACKENDS, jits="matrix"):
-    return [w for heat in heats(suite, backends, jits) for w in heat if w.problem == problem]
+    return [w for group in groups(suite, backends, jits) for w in group if w.problem == problem]
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("problem", ["transformer-v8000 greedy", "transformer-v8000 beam 5"])
 def test_decoding_a_transformer_has_three_packages_beside_it(problem):
     works = rows_of("decode", problem)
-    assert {(w.who, w.backend, w.jit) for w in works if w.who != "k3seq"} == {
+    assert {(w.implementation, w.backend, w.jit) for w in works if w.implementation != "k3seq"} == {
         *(("hub", name, entry.jit[0]) for name, entry in BACKENDS.items()),
         ("transformers", "torch", None),
         ("ctranslate2", "torch", None),
     }
     ours = works[0]
     assert all(w.case is ours.case and w.options == ours.options and w.kind == "decode" for w in works)
-    assert {w.target for w in works if w.who != "k3seq"} == {f"k3seq.bench.peers.{name}:decode" for name in PACKAGES}
+    assert {w.target for w in works if w.implementation != "k3seq"} == {f"k3seq.bench.peers.{name}:decode" for name in PACKAGES}
 
 
 @pytest.mark.once
 def test_packages_follow_the_backends_and_modes_that_are_asked_for():
     problem = "transformer-v8000 greedy"
-    assert {w.who for w in rows_of("decode", problem, {"jax": BACKENDS["jax"]})} == {"k3seq", "hub"}
-    eager = {(w.who, w.backend) for w in rows_of("decode", problem, jits="no jit")}
+    assert {w.implementation for w in rows_of("decode", problem, {"jax": BACKENDS["jax"]})} == {"k3seq", "hub"}
+    eager = {(w.implementation, w.backend) for w in rows_of("decode", problem, jits="no jit")}
     assert {pair for pair in eager if pair[0] == "hub"} == {("hub", "torch")}
-    assert {w.who for w in rows_of("decode", "lstm-v4000 greedy")} == {"k3seq"}
+    assert {w.implementation for w in rows_of("decode", "lstm-v4000 greedy")} == {"k3seq"}
 
 
 @pytest.mark.once
 def test_training_a_transformer_has_kerashub_beside_every_row():
     works = rows_of("train", "transformer-v8000")
-    ours, hub = ([(w.backend, w.jit, w.tokens) for w in works if w.who == who] for who in ("k3seq", "hub"))
+    ours, hub = (
+        [(w.backend, w.jit, w.tokens) for w in works if w.implementation == implementation]
+        for implementation in ("k3seq", "hub")
+    )
     assert ours == hub and len(works) == len(ours) + len(hub)
-    assert {w.target for w in works if w.who == "hub"} == {"k3seq.bench.peers.hub:train"}
+    assert {w.target for w in works if w.implementation == "hub"} == {"k3seq.bench.peers.hub:train"}
 
 
 @pytest.mark.once
@@ -66,7 +71,7 @@ def test_a_package_that_is_not_installed_is_named(module, monkeypatch):
 @pytest.mark.once
 def test_the_table_says_why_a_missing_row_has_no_figures():
     message = "Expected the package ctranslate2. Received: not installed"
-    *_, last = table.cells(row(who="ctranslate2", status="missing", message=message), {})
+    *_, last = table.cells(row(implementation="ctranslate2", status="missing", message=message), {})
     assert str(last) == f"missing: {message}"
 
 

@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 
 from bench.fakes import BACKENDS, MATRIX, row, work
-from k3seq.bench import SUITES, heats, problems, stamps
+from k3seq.bench import SUITES, groups, problems, stamps
 from k3seq.bench.running import Weights
 from k3seq.errors import UsageError
 from k3seq.parity.case import Case, Spec
 
 pytestmark = pytest.mark.once
 
-ALL = {name: [w for heat in heats(name, BACKENDS) for w in heat] for name in SUITES}
+ALL = {name: [w for group in groups(name, BACKENDS) for w in group] for name in SUITES}
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_has_every_backend_and_keys_of_its_own(name):
     works = ALL[name]
-    assert {w.backend for w in works if w.who in ("k3seq", "whole loss")} == set(BACKENDS)
+    assert {w.backend for w in works if w.implementation in ("k3seq", "whole loss")} == set(BACKENDS)
     assert len({w.key for w in works}) == len(works)
 
 
 @pytest.mark.parametrize("name", ["train", "decode", "layers", "startup"])
 def test_a_suite_runs_every_jit_mode_of_the_matrix(name):
-    found = {(w.backend, w.jit) for w in ALL[name] if w.who == "k3seq"}
+    found = {(w.backend, w.jit) for w in ALL[name] if w.implementation == "k3seq"}
     assert found == {(backend, jit) for backend, entry in BACKENDS.items() for jit in entry.jit}
-    only = {(w.backend, w.jit) for heat in heats(name, BACKENDS, "no jit") for w in heat if w.who == "k3seq"}
+    only = {(w.backend, w.jit) for group in groups(name, BACKENDS, "no jit") for w in group if w.implementation == "k3seq"}
     assert only == {pair for pair in found if not pair[1]} != found
 
 
@@ -44,9 +44,9 @@ def test_rows_of_a_problem_get_the_same_batch():
 
 
 def test_training_has_stock_keras_and_native_loops_beside_it():
-    rows = {(w.who, w.backend) for w in ALL["train"] if w.problem == "lstm-v500"}
+    rows = {(w.implementation, w.backend) for w in ALL["train"] if w.problem == "lstm-v500"}
     assert rows == {
-        *((who, backend) for who in ("k3seq", "keras") for backend in BACKENDS),
+        *((implementation, backend) for implementation in ("k3seq", "keras") for backend in BACKENDS),
         ("plain", "jax"),
         ("plain", "torch"),
     }
@@ -67,12 +67,12 @@ def test_a_padded_problem_has_the_sizes_of_the_other_and_counts_its_tokens():
 
 def test_an_unknown_suite_is_refused():
     with pytest.raises(UsageError, match="Expected a suite out of quick, train, .*Received: fast"):
-        heats("fast", BACKENDS)
+        groups("fast", BACKENDS)
 
 
 def test_a_backend_that_is_not_asked_for_has_no_rows():
     for name in SUITES:
-        assert {w.backend for heat in heats(name, {"torch": BACKENDS["torch"]}) for w in heat} == {"torch"}
+        assert {w.backend for group in groups(name, {"torch": BACKENDS["torch"]}) for w in group} == {"torch"}
 
 
 def test_weights_are_told_apart_by_shape_and_number_alone():
@@ -89,19 +89,19 @@ def test_a_users_case_counts_its_tokens():
     backends = {"torch": BACKENDS["torch"]}
     case = Case("own", "a:b", {}, {"source": Spec((8, 20), "int32", 0, 9)})
     [one] = problems.own(case, "train", backends, "first")
-    assert (one.tokens, one.who, one.problem, one.backend) == (160.0, "own", "own", "torch")
+    assert (one.tokens, one.implementation, one.problem, one.backend) == (160.0, "own", "own", "torch")
     weight = np.array([[1, 1, 0], [0.5, 0, 0]], "float32")
     [two] = problems.own(replace(case, sample_weight=weight), "train", backends, "first")
     assert two.tokens == 3.0
     assert problems.resized(case, 64).batch(0)["inputs"]["source"].shape == (64, 20)
-    with pytest.raises(UsageError, match="as specs for --batch. Received: an array of shape"):
+    with pytest.raises(UsageError, match="as specs for --batch-size. Received: an array of shape"):
         problems.resized(replace(case, sample_weight=weight), 64)
     with pytest.raises(UsageError, match="Expected inputs of own. Received: none"):
         problems.own(Case("own", "a:b"), "train", backends, "first")
 
 
 def stamped(*losses):
-    rows = [row((1.0,), who=str(i), losses=values) for i, values in enumerate(losses)]
+    rows = [row((1.0,), implementation=str(i), losses=values) for i, values in enumerate(losses)]
     stamps.by_losses(rows, MATRIX)
     return [one.parity for one in rows]
 

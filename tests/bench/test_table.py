@@ -26,9 +26,9 @@ def lines(made):
 
 ROWS = (
     dict(rounds=(0.010, 0.020, 0.040), cpu_rounds=[0.03], tokens=100.0, base=0, peak=2**21, parity="equal"),
-    dict(rounds=(0.015, 0.030, 0.060), who="keras", parity="equal"),
-    dict(rounds=(0.001, 0.001, 0.001), who="wrong", parity="differs"),
-    dict(who="gone", status="failed", message="The process ended"),
+    dict(rounds=(0.015, 0.030, 0.060), implementation="keras", parity="equal"),
+    dict(rounds=(0.001, 0.001, 0.001), implementation="wrong", parity="differs"),
+    dict(implementation="gone", status="failed", message="The process ended"),
 )
 
 
@@ -37,8 +37,8 @@ def shown():
     return report(*(row(**one) for one in ROWS))
 
 
-def line_of(shown, who):
-    [line] = [line for line in lines(table.table(shown)) if f" {who} jax jit" in line]
+def line_of(shown, implementation):
+    [line] = [line for line in lines(table.table(shown)) if f" {implementation} jax jit" in line]
     return line.split("│")[1:-1]
 
 
@@ -68,22 +68,22 @@ def test_a_row_without_figures_says_why(shown):
 
 def test_a_competitor_is_named_with_its_version_and_on_no_backend_where_it_is_its_own():
     told = {"version": "2.0", "devices": ["cpu"]}
-    engine = row((1.0,), who="ctranslate2", about={"backend": "ctranslate2", **told})
-    hub = row((1.0,), who="keras_hub", about={"backend": "jax", "keras_hub": "0.32.0", **told})
+    engine = row((1.0,), implementation="ctranslate2", about={"backend": "ctranslate2", **told})
+    hub = row((1.0,), implementation="keras_hub", about={"backend": "jax", "keras_hub": "0.32.0", **told})
     assert [table.label(one) for one in (engine, hub)] == ["ctranslate2 jit", "keras_hub jax jit"]
     assert "keras_hub 0.32.0" in bench_page(report(hub)) and "keras_hub 0" not in bench_page(report(engine))
 
 
 def test_the_csv_has_a_line_for_every_row_and_seconds(shown):
     read = list(csv.DictReader(io.StringIO(table.to_csv(shown))))
-    assert [line["who"] for line in read] == ["k3seq", "keras", "wrong", "gone"]
+    assert [line["implementation"] for line in read] == ["k3seq", "keras", "wrong", "gone"]
     assert (read[0]["median"], read[0]["low"], read[0]["high"], read[0]["cpu"]) == ("0.02", "0.01", "0.04", "0.03")
     assert (read[3]["status"], read[3]["median"], read[3]["message"]) == ("failed", "", "The process ended")
 
 
 def test_the_page_has_every_row_a_picture_and_marks_what_differs(shown):
     page = bench_page(shown)
-    assert all(f"{one.get('who', 'k3seq')} jax jit" in page for one in ROWS)
+    assert all(f"{one.get('implementation', 'k3seq')} jax jit" in page for one in ROWS)
     assert page.count("<svg") == 1 and "Hatched" in page
     assert "Hatched" not in bench_page(report(row(**ROWS[0])))
     assert "INTERRUPTED" in bench_page(report(row(**ROWS[0]), interrupted=True))
@@ -117,8 +117,10 @@ def test_a_row_changed_where_its_rounds_lie_apart(before, after, verdict):
 
 
 def run_of(**rounds):
-    """The rows of a run by who: of one problem, in the same rounds."""
-    return report(*(row(times, who=who, problem="one") for who, times in rounds.items())).to_json()["rows"]
+    """The rows of a run by implementation: of one problem, in the same rounds."""
+    return report(
+        *(row(times, implementation=implementation, problem="one") for implementation, times in rounds.items())
+    ).to_json()["rows"]
 
 
 OLD = dict(k3seq=(1.0, 1.1, 1.2), keras=(2.0, 2.2, 2.4), plain=(3.0, 3.3, 3.6))
@@ -130,26 +132,32 @@ def scaled(times, factors):
 
 def test_a_slower_machine_changes_no_row_and_a_slower_row_shows_on_it():
     machine = (1.7, 1.5, 1.9)  # from round to round too
-    new = {who: scaled(times, machine) for who, times in OLD.items()}
+    new = {implementation: scaled(times, machine) for implementation, times in OLD.items()}
     assert {change.verdict for change in compare(run_of(**OLD), run_of(**new))} == {"same"}
     new["k3seq"] = scaled(new["k3seq"], (1.2, 1.2, 1.2))
     found = {change.key.split(" | ")[2]: change for change in compare(run_of(**OLD), run_of(**new))}
-    assert {who: change.verdict for who, change in found.items()} == {"k3seq": "slower", "keras": "same", "plain": "same"}
+    assert {implementation: change.verdict for implementation, change in found.items()} == {
+        "k3seq": "slower",
+        "keras": "same",
+        "plain": "same",
+    }
     assert found["k3seq"].relative == pytest.approx(1.2) and found["k3seq"].ratio == pytest.approx(2.04 / 1.1)
 
 
 def test_a_change_of_all_rows_of_ours_shows_beside_a_competitor():
     old = run_of(**OLD) + [dict(one, key=one["key"] + " no jit") for one in run_of(k3seq=OLD["k3seq"])]
-    new = [dict(one, rounds=[t * 0.5 for t in one["rounds"]]) if one["who"] == "k3seq" else one for one in old]
+    new = [dict(one, rounds=[t * 0.5 for t in one["rounds"]]) if one["implementation"] == "k3seq" else one for one in old]
     assert [change.verdict for change in compare(old, new) if "k3seq" in change.key] == ["faster", "faster"]
 
 
-@pytest.mark.parametrize("who", ["k3seq", "own"])
-def test_without_a_competitor_one_changed_row_of_three_is_told_from_the_others(who):
+@pytest.mark.parametrize("implementation", ["k3seq", "own"])
+def test_without_a_competitor_one_changed_row_of_three_is_told_from_the_others(implementation):
     def run_on(backends, factor, slower=1.0):
         times = {b: scaled((n, 1.1 * n, 1.2 * n), (factor,) * 3) for n, b in enumerate(backends, 1)}
         times["jax"] = scaled(times["jax"], (slower,) * 3)
-        return report(*(row(t, who=who, problem="one", backend=b) for b, t in times.items())).to_json()["rows"]
+        return report(*(row(t, implementation=implementation, problem="one", backend=b) for b, t in times.items())).to_json()[
+            "rows"
+        ]
 
     three = ("jax", "tensorflow", "torch")
     found = compare(run_on(three, 1.0), run_on(three, 1.5, slower=1.3))
@@ -169,7 +177,7 @@ def test_what_competitors_moved_by_among_themselves_is_noise():
 
 
 def test_rows_of_one_run_alone_are_new_or_gone():
-    one, two = (report(row((1.0,), who=who)).to_json()["rows"] for who in ("one", "two"))
+    one, two = (report(row((1.0,), implementation=implementation)).to_json()["rows"] for implementation in ("one", "two"))
     assert [(change.key, change.verdict) for change in compare(one, two)] == [
         (work("two").key, "new"),
         (work("one").key, "gone"),
@@ -193,7 +201,7 @@ def test_the_page_and_the_table_show_what_changed():
 def test_on_a_terminal_the_table_fills_as_rows_are_measured(shown):
     written = Console(width=140, file=io.StringIO(), force_terminal=True, color_system=None)
     with Progress(written) as progress:
-        progress("measuring", shown.rows[0], report(row(), row((0.5,), who="done")))
+        progress("measuring", shown.rows[0], report(row(), row((0.5,), implementation="done")))
     assert "waiting" in written.file.getvalue() and "500 ms" in written.file.getvalue()
 
 

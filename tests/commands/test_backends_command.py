@@ -2,8 +2,8 @@
 
 import pytest
 
-from k3seq import launch
 from k3seq.commands import backends
+from k3seq.runtime import workers
 
 pytestmark = pytest.mark.once
 
@@ -13,10 +13,10 @@ ABOUT = {"version": "1", "keras": "3", "devices": ["cpu"], "jit": False}
 def test_the_kernels_of_every_backend_are_shown(monkeypatch, capsys):
     answers = {
         "jax": {**ABOUT, "kernels": {"lstm_sequence": "none: a scan", "gru_sequence": "a gru kernel"}},
-        "torch": launch.Failure("missing", "not installed"),
+        "torch": workers.Failure("missing", "not installed"),
     }
-    monkeypatch.setattr(launch, "launch_all", lambda *_, **__: answers)
-    result = backends.run(["jax", "torch"])
+    monkeypatch.setattr(workers, "launch_all", lambda *_, **__: answers)
+    result = backends.backends(["jax", "torch"])
     shown = capsys.readouterr().out
     lines = [line.split("│")[1:-1] for line in shown.splitlines() if "LSTM" in line or "GRU" in line]
     assert [[cell.strip() for cell in line] for line in lines] == [
@@ -28,6 +28,6 @@ def test_the_kernels_of_every_backend_are_shown(monkeypatch, capsys):
 
 
 def test_without_a_backend_there_is_no_table_of_kernels(monkeypatch, capsys):
-    monkeypatch.setattr(launch, "launch_all", lambda *_, **__: {"torch": launch.Failure("missing", "not installed")})
-    backends.run(["torch"])
+    monkeypatch.setattr(workers, "launch_all", lambda *_, **__: {"torch": workers.Failure("missing", "not installed")})
+    backends.backends(["torch"])
     assert "kernel" not in capsys.readouterr().out

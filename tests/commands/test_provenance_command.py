@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from k3seq.commands import provenance
-from k3seq.commands.record import plain
 from k3seq.errors import DataError, UsageError
+from k3seq.report.record import plain
 
 
 def tiny():
@@ -32,7 +32,7 @@ NAME = f"{__name__}:tiny"
 
 
 def test_the_table_is_printed_and_the_data_are_json(capsys, tmp_path):
-    data = json.loads(json.dumps(plain(provenance.run(NAME, picture=tmp_path / "p.png")), allow_nan=False))
+    data = json.loads(json.dumps(plain(provenance.provenance(NAME, picture=tmp_path / "p.png")), allow_nan=False))
     assert [(w["path"], w["verdict"]) for w in data["weights"]] == [
         ("tiny/dense/kernel", "gradient"),
         ("tiny/dense/bias", "gradient"),
@@ -43,7 +43,7 @@ def test_the_table_is_printed_and_the_data_are_json(capsys, tmp_path):
 
 def test_inputs_come_from_a_file(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((5, 3), "float32"))
-    found = provenance.run(NAME, inputs=tmp_path / "x.npz")
+    found = provenance.provenance(NAME, inputs=tmp_path / "x.npz")
     assert found["inputs"] == [("x", (5, 3), "float32")]
     assert [w["verdict"] for w in found["weights"]] == ["zero gradient", "gradient"]  # zeros in, no gradient for the kernel
 
@@ -51,8 +51,8 @@ def test_inputs_come_from_a_file(tmp_path):
 @pytest.mark.once
 def test_a_model_that_needs_inputs_and_a_file_without_arrays_are_refused(tmp_path):
     with pytest.raises(UsageError, match="Expected inputs to call subclassed with"):
-        provenance.run(f"{__name__}:subclassed")
+        provenance.provenance(f"{__name__}:subclassed")
     (tmp_path / "x.npz").write_text("no arrays")
     for name in ("x.npz", "absent.npz"):
         with pytest.raises(DataError, match=rf"{name}: Expected an \.npz file of arrays"):
-            provenance.run(NAME, inputs=tmp_path / name)
+            provenance.provenance(NAME, inputs=tmp_path / name)

@@ -13,11 +13,11 @@ import pytest
 
 from k3seq import cli
 from k3seq.commands import train as command
-from k3seq.run import Run
+from k3seq.pipeline import Pipeline
 
 WORDS = ["ab", "ba", "abc", "cab", "bca", "c", "aab", "bbc", "cc", "acb", "bac", "cba"]
 # one shape and one layer: each shape is a compilation
-SMALL = ["--units", "16", "--layers", "1", "--buckets", "1", "--batch-size", "4", "--epochs", "2", "--samples", "3"]
+SMALL = ["--num-layers", "1", "--buckets", "1", "--batch-size", "4", "--epochs", "2", "--samples", "3"]
 
 
 @pytest.fixture
@@ -60,7 +60,8 @@ def decode(monkeypatch, capsys, text, *arguments):
 
 @pytest.mark.parametrize("kind", ["lstm", "lstm-attention", "transformer", "sliding"])
 def test_each_model_trains_decodes_and_evaluates(kind, data, monkeypatch, capsys):
-    extra = {"transformer": ["--heads", "2", "--dense", "16"], "sliding": ["--dense", "16"]}.get(kind, ["--embedding", "8"])
+    windows = ["--embed-dim", "16", "--dense-dim", "16"]
+    extra = {"transformer": [*windows, "--num-heads", "2"], "sliding": windows}.get(kind, ["--embed-dim", "8", "--units", "16"])
     assert train("--model", kind, "--dev", "dev.tsv", "--log-steps", "4", *extra) == 0
     shown = capsys.readouterr()
     result = json.loads((data / "out.json").read_text())["result"]
@@ -99,7 +100,7 @@ def test_training_learns_what_can_be_learned(data):
 def test_arithmetic_holds_out_problems_that_are_not_trained_on(data, capsys, monkeypatch):
     monkeypatch.setattr(command, "HELD_OUT", 8)
     arguments = ["train", "--task", "arithmetic", "--problems", "40", "--max-val", "10", "--json", "out.json", *SMALL]
-    assert cli.main([*arguments, "--embedding", "8"]) == 0
+    assert cli.main([*arguments, "--embed-dim", "8"]) == 0
     result = json.loads((data / "out.json").read_text())["result"]
     assert result["training_pairs"] == 40 and result["dev_pairs"] == 8
     assert result["directory"] == os.path.join("runs", "arithmetic-1")
@@ -120,7 +121,7 @@ def test_an_interrupted_run_keeps_the_epochs_that_were_done(data, monkeypatch, c
     monkeypatch.setattr(AttentionSeq2Seq, "train_on_batch", interrupted)
     assert train("--epochs", "9") == 1
     assert "interrupted after 1 of 9 epochs; run holds epoch 1" in capsys.readouterr().err
-    assert Run.load(data / "run").decode(["ab"]) is not None
+    assert Pipeline.load(data / "run").decode(["ab"]) is not None
 
 
 def test_a_full_disk_is_one_line_and_spoils_no_earlier_run(run, monkeypatch, capsys):
@@ -148,12 +149,16 @@ BAD = {
     ),
     "unknown tokens": (["train", "--data", "train.tsv", "--tokens", "bytes"], 2, "char, space, word, subword"),
     "three kinds of tokens": (["train", "--data", "train.tsv", "--tokens", "char/char/char"], 2, "SOURCE/TARGET"),
-    "foreign size": (["train", "--data", "train.tsv", "--heads", "2"], 2, "Received: heads"),
+    "foreign size": (["train", "--data", "train.tsv", "--num-heads", "2"], 2, "Received: num_heads"),
     "odd units": (["train", "--data", "train.tsv", "--units", "7"], 2, "even number"),
     "no epochs": (["train", "--data", "train.tsv", "--epochs", "0"], 2, "--epochs of at least 1"),
     "no rate": (["train", "--data", "train.tsv", "--learning-rate", "0"], 2, "--learning-rate above 0"),
     "smoothing": (["train", "--data", "train.tsv", "--label-smoothing", "1"], 2, "[0, 1)"),
-    "accumulate": (["train", "--data", "train.tsv", "--accumulate", "0"], 2, "accumulate"),
+    "gradient accumulation": (
+        ["train", "--data", "train.tsv", "--gradient-accumulation-steps", "0"],
+        2,
+        "--gradient-accumulation-steps",
+    ),
     "dropout": (["train", "--data", "train.tsv", "--dropout", "2"], 2, "dropout"),
     "missing file": (["train", "--data", "nowhere.tsv"], 1, "nowhere.tsv"),
     "a line without a tab": (["train", "--data", "bad.tsv"], 1, "bad.tsv:2: Expected source, tab, target"),

@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from k3seq.launch import Failure, Worker
-from k3seq.matrix import installed
 from k3seq.parity.pool import QUICK
+from k3seq.runtime.matrix import installed
+from k3seq.runtime.workers import Failure, Worker
 
 
 class Backends:

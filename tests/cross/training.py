@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from k3seq.layers.ragged import pack_rows
+from k3seq.layers.sliding.ragged import pack_rows
 from k3seq.models.lstm import AttentionSeq2Seq, LSTMSeq2Seq
-from k3seq.models.sliding import SlidingArithmetic, dense_batch
+from k3seq.models.sliding_arithmetic import SlidingArithmetic, dense_batch
 from k3seq.models.sliding_seq2seq import SlidingSeq2Seq
 from k3seq.models.transformer import TransformerSeq2Seq
 from k3seq.random import initialize
@@ -17,7 +17,7 @@ SIZES = {"rows": 3, "dense": 9, "hidden": 6, "stacks": 2, "vocabulary": 20, "wid
 MODELS = {
     "lstm": lambda: LSTMSeq2Seq(SOURCE, TARGET, 8, 16),
     "lstm-attention": lambda: AttentionSeq2Seq(SOURCE, TARGET, 8, 16),
-    "transformer": lambda: TransformerSeq2Seq(SOURCE, TARGET, 16, 24, 2, depth=1, max_steps=STEPS),
+    "transformer": lambda: TransformerSeq2Seq(SOURCE, TARGET, 16, 24, 2, num_layers=1, max_steps=STEPS),
     "sliding": lambda: SlidingSeq2Seq(SOURCE, TARGET, STEPS, STEPS, 8, 24, 1),
 }
 

@@ -1,4 +1,4 @@
-"""Batches: the contract of docs/design.md, seeded orders, few shapes, little padding."""
+"""Batches: the contract of docs/architecture.md, seeded orders, few shapes, little padding."""
 
 import itertools
 

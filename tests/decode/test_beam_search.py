@@ -56,7 +56,7 @@ def processors(rules):
 def search(name, width, n_best=5, diversity=()):
     """One compiled search for all examples of these rules."""
     made = [*processors(RULES[name]), *(DiverseGroups(*diversity) for _ in diversity[:1])]
-    return BeamSearch(TableModel(), SHAPES.get(name, STEPS), START, END, processors=made, width=width, n_best=n_best)
+    return BeamSearch(TableModel(), SHAPES.get(name, STEPS), START, END, processors=made, beam_width=width, n_best=n_best)
 
 
 def decoded(name, inputs, *arguments):

@@ -94,7 +94,7 @@ def test_what_was_compiled_is_found_again_and_goes_with_the_model():
 
 
 def test_a_trained_model_is_decoded_without_further_words():
-    made = initialize(LSTMSeq2Seq(9, 9, embedding=4, units=4), seed=0)
+    made = initialize(LSTMSeq2Seq(9, 9, embed_dim=4, units=4), seed=0)
     source = np.random.default_rng(0).integers(3, 9, (2, 5)).astype("int32")
     best = decode.beam_search(made, source, 3)
     assert best.tokens.shape == (2, 3, 20) and best.alignments is None
@@ -203,13 +203,13 @@ class Picky(TableModel):
 EMPTY = {name: value[:0] for name, value in INPUTS.items()}
 REFUSED = {
     "the end token is outside the vocabulary": (dict(end=6), {}, "vocabulary of 6. Received: start=0, end=6"),
-    "the width is over the vocabulary": (dict(width=7), {}, "vocabulary of 6. Received: width=7"),
-    "the width is 0": (dict(width=0), {}, "Received: width=0"),
+    "the width is over the vocabulary": (dict(beam_width=7), {}, "vocabulary of 6. Received: beam_width=7"),
+    "the width is 0": (dict(beam_width=0), {}, "Received: beam_width=0"),
     "more results than beams": (dict(n_best=3), {}, "1..2. Received: n_best=3"),
     "no steps": (dict(max_steps=0), {}, "max_steps of at least 1. Received: 0"),
     "a step of a half": (dict(max_steps=2.5), {}, "Received: 2.5"),
-    "the groups do not divide the width": (dict(processors=[DiverseGroups(3)]), {}, "divide the width"),
-    "too many hypotheses to try all": (dict(width="all", max_steps=12), {}, "Received: 48828125 of 12 steps"),
+    "the groups do not divide the width": (dict(processors=[DiverseGroups(3)]), {}, "divide beam_width"),
+    "too many hypotheses to try all": (dict(beam_width="all", max_steps=12), {}, "Received: 48828125 of 12 steps"),
     "a forbidden token is outside the vocabulary": (dict(processors=[Forbid([6])]), {}, "Received: 6"),
     "coverage without alignments": (dict(model=Without(), processors=[CoveragePenalty(0.1)]), {}, "carries alignments"),
     "the state loses a part": (dict(model=Forgetful()), {}, "structure"),
@@ -238,7 +238,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_is_refused(name):
     options, call, message = REFUSED[name]
-    options = {"model": TableModel(), "width": 2, **TOKENS} | options
+    options = {"model": TableModel(), "beam_width": 2, **TOKENS} | options
     with pytest.raises(UsageError, match=message):
         BeamSearch(**options)(**{"source": INPUTS} | call)
 

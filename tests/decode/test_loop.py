@@ -76,7 +76,7 @@ def test_the_loop_ends_as_soon_as_every_row_has_ended():
     Greedy(Counted(), max_steps=50)(source(0, 0))
     assert len(taken) == 3
     taken.clear()
-    BeamSearch(Counted(), max_steps=50, width=1)(source(0, 0))
+    BeamSearch(Counted(), max_steps=50, beam_width=1)(source(0, 0))
     assert len(taken) == 3
 
 

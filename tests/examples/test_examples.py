@@ -201,7 +201,7 @@ def test_the_loop_by_hand_learns_to_copy():
 
 def test_the_books_model_learns_and_tells_what_stands_behind_its_output(tmp_path, capsys):
     picture = tmp_path / "book.png"
-    sizes = ["--units", "32", "--vocabulary", "20", "--picture", str(picture)]
+    sizes = ["--units", "32", "--vocabulary-size", "20", "--picture", str(picture)]
     facts = example("book_decoder").main(["--steps", "32", *sizes])
     before, after = facts["losses"]
     assert before == pytest.approx(np.log(20), abs=0.05) and after < before - 0.02

@@ -8,8 +8,8 @@ from keras import ops
 import golden
 from k3seq import backend
 from k3seq.errors import UsageError
-from k3seq.launch import launch
 from k3seq.layers.alignments import hardmax, mask_scores, monotonic_attention, safe_cumprod, softmax
+from k3seq.runtime.workers import launch
 
 FAMILIES = ("monotonic_attention", "safe_cumprod", "hardmax")
 TOLERANCE = {"f32": 1e-5, "f64": 1e-10}

@@ -49,7 +49,7 @@ class Noisy(backend.StepMixin, keras.Model):
 def compiled(accumulate=1):
     model = Noisy()
     model.compile(keras.optimizers.SGD(STEP), loss="mse")
-    model.step_options(accumulate=accumulate)
+    model.step_options(gradient_accumulation_steps=accumulate)
     return model
 
 

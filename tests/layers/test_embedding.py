@@ -42,10 +42,10 @@ def test_one_token_at_an_offset_equals_its_place_in_the_row(positions):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(vocabulary_size=0, units=4), "vocabulary_size=0"),
-        (dict(vocabulary_size=5, units=4, positions="rotary", max_steps=3), "positions='rotary'"),
-        (dict(vocabulary_size=5, units=4, positions="learned"), "max_steps=None"),
-        (dict(vocabulary_size=5, units=4, max_steps=3), "max_steps=3"),
+        (dict(vocabulary_size=0, embed_dim=4), "vocabulary_size=0"),
+        (dict(vocabulary_size=5, embed_dim=4, positions="rotary", max_steps=3), "positions='rotary'"),
+        (dict(vocabulary_size=5, embed_dim=4, positions="learned"), "max_steps=None"),
+        (dict(vocabulary_size=5, embed_dim=4, max_steps=3), "max_steps=3"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

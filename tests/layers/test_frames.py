@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from k3seq.layers.frames import Frames
-from k3seq.layers.ragged import pack_rows, to_dense
+from k3seq.layers.sliding.frames import Frames
+from k3seq.layers.sliding.ragged import pack_rows, to_dense
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden vectors (../shared/golden) are not on this machine")
@@ -113,7 +113,7 @@ def test_what_lies_behind_a_row_does_not_come_in():
 def test_a_batch_of_another_size_is_refused_and_leaves_the_context(rows):
     layer = Frames(5, 4, 2)
     run(layer, EXAMPLE[0]["rows"])
-    with pytest.raises(ValueError, match=f"Expected enc of batch 2, one row for each row of context. Received: batch {rows}"):
+    with pytest.raises(ValueError, match=rf"Expected enc of 2 rows \(batch_size\), one for each context row. Received: {rows}"):
         run(layer, ([[3]] * rows, [[2]] * rows, [[2]] * rows))
     assert ops.convert_to_numpy(layer.prev).tolist() == EXAMPLE[0]["prev"]
 
@@ -140,7 +140,7 @@ def test_the_context_is_saved_and_loaded(tmp_path):
 def test_shapes_of_symbolic_inputs_are_known():
     inputs = [(keras.Input(batch_shape=(2, 7), dtype="int32"), keras.Input(batch_shape=(2,), dtype="int32")) for _ in range(3)]
     assert [output.shape for output in Frames(5, 4, 2)(*inputs)] == [(2, 5), (2,), (2, 4), (2,)]
-    with pytest.raises(ValueError, match="Received: batch 2"):
+    with pytest.raises(ValueError, match="Expected enc of 3 rows"):
         Frames(5, 4, 3)(*inputs)
 
 

@@ -6,10 +6,10 @@ import pytest
 from keras import ops
 
 from k3seq import backend
+from k3seq.layers.dense import Dense
 from k3seq.layers.dropout import Dropout
 from k3seq.layers.lstm import LSTM
 from k3seq.layers.nested import Nested
-from k3seq.layers.projection import Dense
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from k3seq.layers.ragged import ToDense, pack_rows, pad_rows, to_dense, unpack_rows
+from k3seq.layers.sliding.ragged import ToDense, pack_rows, pad_rows, to_dense, unpack_rows
 
 ROWS = [[3, 4], [], [5, 6, 7, 8]]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from k3seq.layers.sliding import (
+from k3seq.layers.sliding.blocks import (
     Attention,
     Conclusion,
     Debed,

@@ -1,4 +1,4 @@
-"""The sliding-context model against its definition in float64 (`oracles.sliding`): windows, logits, loss and slopes.
+"""The sliding-context model against its definition in float64 (`oracles.sliding`): windows, logits, loss and gradients.
 
 Every comparison stands beside one that must fail: the same definition with two weights exchanged, lengths shifted by one, or
 the context forgotten.
@@ -11,18 +11,50 @@ from keras import ops
 
 import golden
 from k3seq import backend
-from k3seq.layers.ragged import pack_rows
-from k3seq.layers.sliding import Attention, last_positions
-from k3seq.models.sliding import SlidingArithmetic, dense_batch
+from k3seq.layers.sliding.blocks import Attention, last_positions
+from k3seq.layers.sliding.ragged import pack_rows
+from k3seq.models.sliding_arithmetic import SlidingArithmetic, dense_batch
 from oracles import sliding
 
 TOLERANCE = 1e-5  # spec S3: of the largest value
 FAILS = 10 * TOLERANCE
 SHAPES = {
-    "source": {"batch": 5, "dense": 150, "hidden": 6, "stacks": 2, "vocabulary": 20, "width_dec": 15, "width_enc": 25},
-    "decoder-wider": {"batch": 3, "dense": 9, "hidden": 4, "stacks": 1, "vocabulary": 11, "width_dec": 9, "width_enc": 5},
-    "three-stacks": {"batch": 2, "dense": 12, "hidden": 3, "stacks": 3, "vocabulary": 7, "width_dec": 4, "width_enc": 8},
-    "one-row": {"batch": 1, "dense": 5, "hidden": 2, "stacks": 2, "vocabulary": 6, "width_dec": 3, "width_enc": 3},
+    "source": {
+        "batch_size": 5,
+        "dense_dim": 150,
+        "embed_dim": 6,
+        "num_layers": 2,
+        "vocabulary_size": 20,
+        "width_dec": 15,
+        "width_enc": 25,
+    },
+    "decoder-wider": {
+        "batch_size": 3,
+        "dense_dim": 9,
+        "embed_dim": 4,
+        "num_layers": 1,
+        "vocabulary_size": 11,
+        "width_dec": 9,
+        "width_enc": 5,
+    },
+    "three-stacks": {
+        "batch_size": 2,
+        "dense_dim": 12,
+        "embed_dim": 3,
+        "num_layers": 3,
+        "vocabulary_size": 7,
+        "width_dec": 4,
+        "width_enc": 8,
+    },
+    "one-row": {
+        "batch_size": 1,
+        "dense_dim": 5,
+        "embed_dim": 2,
+        "num_layers": 2,
+        "vocabulary_size": 6,
+        "width_dec": 3,
+        "width_enc": 3,
+    },
 }
 PATHS = (
     ("enc_", "encode/encoder_"),
@@ -50,10 +82,10 @@ def pair(sizes, seed=0):
         seed,
         width_enc=sizes["width_enc"],
         width_dec=sizes["width_dec"],
-        hidden=sizes["hidden"],
-        dense=sizes["dense"],
-        stack=sizes["stacks"],
-        vocabulary=sizes["vocabulary"],
+        hidden=sizes["embed_dim"],
+        dense=sizes["dense_dim"],
+        stack=sizes["num_layers"],
+        vocabulary=sizes["vocabulary_size"],
     )
     model = SlidingArithmetic(**sizes)
     for variable, name in variables(model, weights):
@@ -74,11 +106,11 @@ def variables(model, weights):
 def calls(sizes, seed=0):
     """Ragged rows of five calls: random ones, then empty encoder rows, then rows longer than the encoder's window."""
     rng = np.random.default_rng(seed)
-    batch, width_enc, width_dec = sizes["batch"], sizes["width_enc"], sizes["width_dec"]
+    batch, width_enc, width_dec = sizes["batch_size"], sizes["width_enc"], sizes["width_dec"]
 
     def rows(low, high):
         lengths = rng.integers(low, high + 1, batch)
-        return [rng.integers(3, sizes["vocabulary"], length).tolist() for length in lengths]
+        return [rng.integers(3, sizes["vocabulary_size"], length).tolist() for length in lengths]
 
     for low, high in ((0, width_enc - 1), (1, width_enc), (0, 0), (width_enc + 1, 2 * width_enc), (0, 2 * width_enc)):
         enc, tgt = rows(low, high), rows(0, width_dec - 1)
@@ -117,7 +149,7 @@ def exchanged(weights):
 def test_eager_logits_loss_and_context_equal_float64_over_calls_in_a_row(shape, form):
     sizes = SHAPES[shape]
     model, weights = pair(sizes)
-    prev = np.zeros((sizes["batch"], sizes["width_enc"]), int)
+    prev = np.zeros((sizes["batch_size"], sizes["width_enc"]), int)
     for number, (enc, dec, tgt) in enumerate(calls(sizes)):
         logits, after = sliding.forward(weights, prev, enc, dec, tgt)
         x, y = inputs(enc, dec, tgt, sizes, form)
@@ -144,7 +176,7 @@ def test_compiled_logits_and_loss_equal_float64_over_calls_in_a_row(shape):
     sizes = SHAPES[shape]
     model, weights = pair(sizes, seed=1)
     model.compile(jit_compile=keras.backend.backend() != "torch")
-    prev = np.zeros((sizes["batch"], sizes["width_enc"]), int)
+    prev = np.zeros((sizes["batch_size"], sizes["width_enc"]), int)
     for number, (enc, dec, tgt) in enumerate(calls(sizes, seed=1)):
         logits, after = sliding.forward(weights, prev, enc, dec, tgt)
         x, y = inputs(enc, dec, tgt, sizes, "dense")
@@ -179,10 +211,10 @@ def test_the_last_positions_ask_and_the_others_pass(lengths):
 
 
 def test_slopes_of_the_loss_equal_differences_in_float64():
-    sizes = SHAPES["three-stacks"] | {"stacks": 2}
+    sizes = SHAPES["three-stacks"] | {"num_layers": 2}
     model, weights = pair(sizes, seed=3)
     first, second = list(calls(sizes, seed=3))[:2]
-    zeros = np.zeros((sizes["batch"], sizes["width_enc"]), int)
+    zeros = np.zeros((sizes["batch_size"], sizes["width_enc"]), int)
     prev = sliding.forward(weights, zeros, *first)[1]
     x, y = inputs(*second, sizes, "dense")
     named = variables(model, weights)
@@ -198,9 +230,9 @@ def test_slopes_of_the_loss_equal_differences_in_float64():
     assert golden.relative_error(float(ops.convert_to_numpy(value)), expected) < TOLERANCE
     gradients = {name: ops.convert_to_numpy(g) for (_, name), g in zip(named, gradients, strict=True)}
     for name, gradient in gradients.items():
-        indices, slopes = sliding.loss_gradient(weights, prev, *second, name=name, count=8)
+        indices, gradients = sliding.loss_gradient(weights, prev, *second, name=name, count=8)
         scale = np.abs(gradient).max()
         assert scale > 0.0, name
-        assert np.abs(gradient[indices] - slopes).max() < TOLERANCE * scale, name
+        assert np.abs(gradient[indices] - gradients).max() < TOLERANCE * scale, name
         others = np.roll(gradient, 1)[indices]
-        assert np.abs(others - slopes).max() > FAILS * scale, name
+        assert np.abs(others - gradients).max() > FAILS * scale, name

@@ -18,14 +18,14 @@ def drawn(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def stack(kind, both_ways, **options):
+def stack(kind, num_bidirectional, **options):
     """(a stack of two, the weights of each layer: one dict, or two where it reads both ways)."""
-    made = RecurrentStack(kind, D, 2, both_ways, **options)
+    made = RecurrentStack(kind, D, 2, num_bidirectional, **options)
     made.build((None, None, X))
     gates, weights = (4 if kind == "lstm" else 3), []
     for index, layer in enumerate(made.recurrent):
-        parts = [layer.ahead, layer.behind] if index < both_ways else [layer]
-        inputs, units = (D if index else X), (D // 2 if index < both_ways else D)
+        parts = [layer.ahead, layer.behind] if index < num_bidirectional else [layer]
+        inputs, units = (D if index else X), (D // 2 if index < num_bidirectional else D)
         weights.append(
             [oracle.random_weights(np.random.default_rng(7 * index + i), inputs, units, gates) for i in range(len(parts))]
         )
@@ -48,9 +48,9 @@ def expected(kind, weights, x, mask):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-@pytest.mark.parametrize("both_ways", [0, 1])
-def test_each_layer_reads_what_the_one_below_gives(kind, both_ways):
-    made, weights = stack(kind, both_ways)
+@pytest.mark.parametrize("num_bidirectional", [0, 1])
+def test_each_layer_reads_what_the_one_below_gives(kind, num_bidirectional):
+    made, weights = stack(kind, num_bidirectional)
     x, mask = drawn(B, S, X), oracle.length_mask(LENGTHS, S)
     outputs, states = made(ops.convert_to_tensor(x), ops.convert_to_tensor(LENGTHS))
     want, last = expected(kind, weights, x, mask)
@@ -92,8 +92,8 @@ def test_saved_and_loaded_it_gives_the_same_output(tmp_path):
     ("arguments", "message"),
     [
         (("rnn", 4), "kind to be one of lstm, gru. Received: kind='rnn'"),
-        (("lstm", 4, 0), "depth of at least 1"),
-        (("lstm", 4, 1, 2), "both_ways in 0..depth"),
+        (("lstm", 4, 0), "num_layers of at least 1"),
+        (("lstm", 4, 1, 2), "num_bidirectional in 0..num_layers"),
         (("lstm", 3, 1, 1), "even number of units"),
     ],
 )

@@ -6,18 +6,18 @@ import pytest
 
 from k3seq.layers import LSTM, BidirectionalLSTM, GlobalAttention
 from k3seq.layers.embedding import TokenEmbedding
-from k3seq.layers.frames import Frames
 from k3seq.layers.positions import PositionEmbedding, SinusoidalPositions
-from k3seq.layers.sliding import Attention, Conclusion, Debed, Decode, Decoder, Embed, Encode, Encoder
+from k3seq.layers.sliding.blocks import Attention, Conclusion, Debed, Decode, Decoder, Embed, Encode, Encoder
+from k3seq.layers.sliding.frames import Frames
 from k3seq.layers.transformer import AddNorm, MultiHeadAttention, TransformerDecoder, TransformerEncoder
 from k3seq.models import registry
-from k3seq.models.book import book_decoder
-from k3seq.models.document import document_classifier
+from k3seq.models.examples.book import book_decoder
+from k3seq.models.examples.document import document_classifier
+from k3seq.models.examples.vae import VAE
 from k3seq.models.lstm import AttentionSeq2Seq, LSTMDecoder, LSTMEncoder, LSTMSeq2Seq
-from k3seq.models.sliding import SlidingArithmetic
+from k3seq.models.sliding_arithmetic import SlidingArithmetic
 from k3seq.models.sliding_seq2seq import SlidingSeq2Seq
 from k3seq.models.transformer import TransformerSeq2Seq
-from k3seq.models.vae import VAE
 
 STEPS = (None, None)
 
@@ -88,7 +88,7 @@ def convolution(i, filters):
 # What `registry.names()` names: parameters of each layer, not trainable ones, total: the seeds' own figures, or sums
 # done by hand of the formulas beside them.
 SEEDS = {
-    "lstm-seq2seq": ({"encoder": 54_440, "decoder": 54_440, "output": 32_500}, 0, 141_380),
+    "lstm": ({"encoder": 54_440, "decoder": 54_440, "output": 32_500}, 0, 141_380),
     "sliding-arithmetic": ({"frames": 125, "embed": 120, "encode": 90_516, "decode": 54_732, "debed": 140}, 125, 145_633),
     "book-decoder": (
         # vocabulary 100, embedding 10, units 512: 4 * 512 * (10 + 512 + 1) = 1,071,104

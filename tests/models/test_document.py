@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from k3seq.models.document import LOSS_WEIGHTS, LOSSES, MaskedMean, document_classifier
+from k3seq.models.examples.document import LOSS_WEIGHTS, LOSSES, MaskedMean, document_classifier
 
 ROWS, BATCH = 12, 4
 RNG = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def outputs(model, x):
 
 
 def small(compiled=True):
-    model = document_classifier(words=50, text_steps=7, units=8, dense=8)
+    model = document_classifier(vocabulary_size=50, max_steps=7, embed_dim=8, dense_dim=8)
     rng = np.random.default_rng(2)
     for weight in model.weights:
         weight.assign(rng.normal(0, 0.3, weight.shape).astype("float32"))
@@ -124,7 +124,7 @@ def test_shapes_and_counts_at_the_seeds_sizes():
 
 def test_padding_does_not_change_the_outputs():
     model = small(compiled=False)
-    wide = document_classifier(words=50, text_steps=10, units=8, dense=8)
+    wide = document_classifier(vocabulary_size=50, max_steps=10, embed_dim=8, dense_dim=8)
     wide.set_weights(model.get_weights())
     x = {**X, "title": np.maximum(X["title"], 1), "body": np.maximum(X["body"], 1)}
     padded = {**x, "title": np.pad(x["title"], ((0, 0), (0, 3))), "body": np.pad(x["body"], ((0, 0), (0, 3)))}
@@ -159,5 +159,5 @@ def test_masked_mean_in_a_graph_keeps_static_shapes():
 
 
 def test_heads_that_do_not_divide_units_are_refused():
-    with pytest.raises(ValueError, match="units=8, heads=3"):
-        document_classifier(units=8, heads=3)
+    with pytest.raises(ValueError, match="embed_dim=8, num_heads=3"):
+        document_classifier(embed_dim=8, num_heads=3)

@@ -19,8 +19,8 @@ MODELS = {"lstm": LSTMSeq2Seq, "lstm-attention": AttentionSeq2Seq}
 kinds = pytest.mark.parametrize("kind", MODELS)
 
 
-def model(kind, depth=1, **options):
-    made = MODELS[kind](9, 11, embedding=6, units=8, depth=depth, **options)
+def model(kind, num_layers=1, **options):
+    made = MODELS[kind](9, 11, embed_dim=6, units=8, num_layers=num_layers, **options)
     initialize(made, 3)
     for variable in made.trainable_variables:  # biases away from zero, so that they are seen
         if variable.name == "bias":
@@ -83,9 +83,9 @@ def test_logits_equal_float64(kind):
 
 
 @kinds
-@pytest.mark.parametrize("depth", [1, 2])
-def test_steps_give_the_logits_of_the_whole_target(kind, depth):
-    made, inputs = model(kind, depth), batch()
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_steps_give_the_logits_of_the_whole_target(kind, num_layers):
+    made, inputs = model(kind, num_layers), batch()
     expected, state = ops.convert_to_numpy(made(inputs)), made.start(inputs)
     for t in range(expected.shape[1]):
         logits, state = made.step(ops.convert_to_tensor(inputs["target"][:, t]), state)
@@ -131,7 +131,7 @@ def test_sparse_and_one_hot_targets_train_alike_and_begin_near_ln_500():
 
 @kinds
 def test_saved_and_loaded_it_decodes_the_same(kind, tmp_path):
-    made, inputs = model(kind, depth=2), batch()
+    made, inputs = model(kind, num_layers=2), batch()
     made.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert [variable.path for variable in again.variables] == [variable.path for variable in made.variables]
@@ -162,14 +162,14 @@ def test_impossible_sizes_are_errors():
 def test_decoding_tells_what_each_step_looked_at():
     source = np.array([[4, 5, 6, 7], [5, 6, 0, 0]], "int32")
     inputs = {"source": source, "source_lengths": np.array([4, 2], "int32")}
-    made = initialize(AttentionSeq2Seq(9, 9, embedding=4, units=8), 0)
+    made = initialize(AttentionSeq2Seq(9, 9, embed_dim=4, units=8), 0)
     made.attention.key_kernel.assign(1e3 * made.attention.key_kernel)  # untrained, it looks everywhere alike
-    decoded = decode.beam_search(made, inputs, width=3, max_steps=5, processors=[decode.CoveragePenalty(0.2)])
+    decoded = decode.beam_search(made, inputs, beam_width=3, max_steps=5, processors=[decode.CoveragePenalty(0.2)])
     for row in range(2):
         for k, length in enumerate(decoded.lengths[row]):
             used = decoded.alignments[row, k, : length + 1]
             np.testing.assert_allclose(used.sum(-1), 1.0, atol=1e-5)
     assert np.all(decoded.alignments[1, :, :, 2:] == 0) and np.abs(decoded.alignments[0, 0, 0] - 0.25).max() > 1e-3
     with pytest.raises(UsageError, match="alignments"):
-        lstm = initialize(LSTMSeq2Seq(9, 9, embedding=4, units=8), 0)
-        decode.beam_search(lstm, inputs, width=3, max_steps=5, processors=[decode.CoveragePenalty(0.2)])
+        lstm = initialize(LSTMSeq2Seq(9, 9, embed_dim=4, units=8), 0)
+        decode.beam_search(lstm, inputs, beam_width=3, max_steps=5, processors=[decode.CoveragePenalty(0.2)])

@@ -9,15 +9,23 @@ import pytest
 from keras import ops
 
 from k3seq.data.arithmetic import problems, ragged_batches, to_example
-from k3seq.layers.ragged import pack_rows
-from k3seq.layers.sliding import cut
-from k3seq.models.sliding import SlidingArithmetic, dense_batch
+from k3seq.layers.sliding.blocks import cut
+from k3seq.layers.sliding.ragged import pack_rows
+from k3seq.models.sliding_arithmetic import SlidingArithmetic, dense_batch
 from k3seq.random.weights import initialize
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden vectors (../shared/golden) are not on this machine")
 JIT = [False, True] if keras.backend.backend() != "torch" else [False]
-SMALL = {"batch": 3, "dense": 7, "hidden": 4, "stacks": 2, "vocabulary": 20, "width_dec": 6, "width_enc": 8}
+SMALL = {
+    "batch_size": 3,
+    "dense_dim": 7,
+    "embed_dim": 4,
+    "num_layers": 2,
+    "vocabulary_size": 20,
+    "width_dec": 6,
+    "width_enc": 8,
+}
 WORDS = {"refl": "reflect", "cnsd": "consider", "conc": "conclude", "infl": "inflate", "defl": "deflate"}
 
 
@@ -203,7 +211,7 @@ def test_an_eager_cut_gives_the_shape_of_the_definition():
 
 
 def test_a_batch_of_another_size_is_refused():
-    with pytest.raises(ValueError, match="Expected enc of batch 3, one row for each row of context. Received: batch 2"):
+    with pytest.raises(ValueError, match="Expected enc of 3 rows"):
         built()(ragged(np.random.default_rng(0), batch=2))
 
 

@@ -11,13 +11,13 @@ from k3seq.random.weights import initialize
 
 PAD, START, END = 0, 1, 2
 SIZES = {
-    "source_vocabulary": 9,
-    "target_vocabulary": 8,
+    "source_vocabulary_size": 9,
+    "target_vocabulary_size": 8,
     "width_source": 5,
     "width_target": 5,
-    "units": 12,
-    "dense": 40,
-    "stacks": 2,
+    "embed_dim": 12,
+    "dense_dim": 40,
+    "num_layers": 2,
 }
 
 
@@ -134,7 +134,7 @@ def test_training_counts_only_the_blanked_tokens():
 
 
 def test_it_learns_to_turn_rows_around_and_decodes_them():
-    model = initialize(SlidingSeq2Seq(9, 8, 3, 3, units=16, dense=64, stacks=1), 1)
+    model = initialize(SlidingSeq2Seq(9, 8, 3, 3, embed_dim=16, dense_dim=64, num_layers=1), 1)
     model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=keras.backend.backend() != "torch")
     x, y, weight = pairs(7, 64 * 120, longest=2, steps=3)
     unseen, wanted, _ = pairs(1000, 200, longest=2, steps=3)

@@ -17,7 +17,7 @@ WEIGHTS = (np.arange(5)[None] < np.array([[5], [2], [4], [1]])).astype("float32"
 
 
 def small(**changes):
-    return TransformerSeq2Seq(13, 11, **{**dict(units=8, dense=16, heads=2, depth=2, max_steps=12), **changes})
+    return TransformerSeq2Seq(13, 11, **{**dict(embed_dim=8, dense_dim=16, num_heads=2, num_layers=2, max_steps=12), **changes})
 
 
 def numbers(x):
@@ -93,7 +93,7 @@ def test_the_loss_is_the_mean_over_the_weighted_tokens():
 
 
 def test_a_memorised_batch_is_learned():
-    model = initialize(small(units=16, dense=32, depth=1), seed=1)
+    model = initialize(small(embed_dim=16, dense_dim=32, num_layers=1), seed=1)
     model.compile(keras.optimizers.Adam(0.01))
     batch = dict(x=INPUTS, y=LABELS, sample_weight=WEIGHTS, return_dict=True)
     history = [float(model.train_on_batch(**batch)["loss"]) for _ in range(60)]
@@ -114,10 +114,10 @@ def test_saved_and_loaded_it_gives_the_same_logits_and_goes_on_training(tmp_path
 
 
 def test_bad_sizes_and_too_many_steps_are_refused():
-    with pytest.raises(ValueError, match="units=8, heads=3"):
-        small(heads=3)
-    with pytest.raises(ValueError, match="depth=0"):
-        small(depth=0)
+    with pytest.raises(ValueError, match="embed_dim=8, num_heads=3"):
+        small(num_heads=3)
+    with pytest.raises(ValueError, match="num_layers=0"):
+        small(num_layers=0)
     with pytest.raises(ValueError, match="max_steps=12. Received: steps=13"):
         small().start(INPUTS, steps=13)
     with pytest.raises(ValueError, match="at most max_steps=5"):

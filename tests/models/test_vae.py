@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from k3seq.models.vae import VAE
+from k3seq.models.examples.vae import VAE
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((6, 8, 8, 1)).astype("float32")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from k3seq import matrix
 from k3seq.parity import suite
 from k3seq.parity.case import Case, Spec
+from k3seq.runtime import matrix
 from parity.faulty import BACKEND, FAULTS, B, S, V
 
 pytestmark = pytest.mark.once
@@ -30,7 +30,7 @@ def pool():
 
 @pytest.fixture(scope="module")
 def report(pool):
-    return suite.run([case(fault, (check,)) for fault, (check, _) in FAULTS.items()], pool=pool)
+    return suite.run_parity([case(fault, (check,)) for fault, (check, _) in FAULTS.items()], pool=pool)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -45,7 +45,7 @@ def test_a_planted_fault_is_caught_and_its_layer_named(report, fault):
 
 def test_without_a_fault_every_check_passes(pool):
     checks = tuple(dict.fromkeys(check for check, _ in FAULTS.values()))
-    report = suite.run([case("none", checks)], pool=pool)
+    report = suite.run_parity([case("none", checks)], pool=pool)
     assert not [row for row in report.rows if row.verdict != "equal"]
     assert report.ok and {row.check for row in report.rows} == set(checks)
 

@@ -6,10 +6,10 @@ import pkgutil
 import keras
 import pytest
 
-from k3seq.catalogue import CASES
-from k3seq.matrix import installed
-from k3seq.parity import Pool, run
+from k3seq.parity import Pool, run_parity
+from k3seq.parity.own_cases import CASES
 from k3seq.parity.subject import made
+from k3seq.runtime.matrix import installed
 
 pytestmark = pytest.mark.once
 
@@ -28,7 +28,7 @@ def report(matrix):
     if len(names) < 2:
         pytest.skip(f"fewer than two backends are installed ({', '.join(names)}): there is nothing to compare")
     with Pool(names, matrix) as pool:
-        return run(CASES, pool=pool)
+        return run_parity(CASES, pool=pool)
 
 
 def registered():

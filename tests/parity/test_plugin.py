@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 import k3seq.parity
-from k3seq.matrix import installed
 from k3seq.parity import Case, Report, Row, Spec, plugin
+from k3seq.runtime.matrix import installed
 
 pytestmark = pytest.mark.once
 
@@ -194,7 +194,13 @@ def modules_after(tmp_path, test):
 
 def test_a_run_that_does_not_ask_for_the_fixture_imports_neither_numpy_nor_keras(tmp_path):
     loaded = modules_after(tmp_path, "def test_it(): pass")
-    assert "k3seq.parity.plugin" in loaded and not loaded & {"numpy", "keras", "k3seq.parity.case", "k3seq.matrix", "yaml"}
+    assert "k3seq.parity.plugin" in loaded and not loaded & {
+        "numpy",
+        "keras",
+        "k3seq.parity.case",
+        "k3seq.runtime.matrix",
+        "yaml",
+    }
 
 
 def test_names_of_parity_load_on_first_use(tmp_path):
@@ -259,7 +265,7 @@ def test_a_case_is_taken_as_it_is_and_a_second_call_gets_a_name_of_its_own(monke
         seen.extend(cases)
         return Report([Row(case.name, "forward", ("jax", "torch"), "equal") for case in cases], {"jax": "1"}, 1.0)
 
-    monkeypatch.setattr("k3seq.parity.run", run)
+    monkeypatch.setattr("k3seq.parity.run_parity", run)
     total = Report()
     parity = plugin.Parity(SimpleNamespace(nodeid="tests/a.py::test_x"), None, None, total)
     parity("p.m:L", inputs=(2, 3))
@@ -270,6 +276,6 @@ def test_a_case_is_taken_as_it_is_and_a_second_call_gets_a_name_of_its_own(monke
 
 
 def test_a_report_that_is_not_ok_fails_the_test(monkeypatch):
-    monkeypatch.setattr("k3seq.parity.run", lambda *arguments, **options: Report([ROW]))
+    monkeypatch.setattr("k3seq.parity.run_parity", lambda *arguments, **options: Report([ROW]))
     with pytest.raises(pytest.fail.Exception, match="a.py::test_x forward, jax and torch: differs"):
         plugin.Parity(SimpleNamespace(nodeid="a.py::test_x"), None, None, Report())("p.m:L", inputs=(2, 3))

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from k3seq.commands import parity
-from k3seq.matrix import installed
+from k3seq.runtime.matrix import installed
 
 pytestmark = pytest.mark.once
 
@@ -20,7 +20,7 @@ def found(matrix):
     if not all(installed(name, matrix) for name in NAMES):
         pytest.skip("two of the three backends show that two are unlike, and not which one is off")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        results = parity.run(["parity.parts:stock"], NAMES, ["gradients", "sgd", "adam", "slots"])
+        results = parity.parity(["parity.parts:stock"], NAMES, ["gradients", "sgd", "adam", "slots"])
     return results, printed.getvalue()
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from k3seq import matrix as matrix_file
 from k3seq.errors import UsageError
-from k3seq.parity import Case, Pool, Spec, resolve, run
+from k3seq.parity import Case, Pool, Spec, resolve, run_parity
+from k3seq.runtime import matrix as matrix_file
 from parity.parts import ONE
 
 pytestmark = pytest.mark.once
@@ -28,12 +28,12 @@ def pool():
 
 @pytest.fixture(scope="module")
 def right(pool):
-    return run([case()], pool=pool)
+    return run_parity([case()], pool=pool)
 
 
 @pytest.fixture(scope="module")
 def wrong(pool):
-    return run([case("wrong")], pool=pool, checks=["parameters", "forward", "gradients"])
+    return run_parity([case("wrong")], pool=pool, checks=["parameters", "forward", "gradients"])
 
 
 def rows(report, check):
@@ -67,7 +67,7 @@ def test_a_check_that_the_fault_does_not_touch_stays_equal(wrong):
 
 @pytest.mark.parametrize("checks", [["parameters"], ["forward", "gradients"], ["parameters", "forward", "files", "jit"]])
 def test_weights_that_do_not_pair_are_told_once_and_every_other_check_says_so(pool, checks):
-    report = run([case("more")], pool=pool, checks=checks)
+    report = run_parity([case("more")], pool=pool, checks=checks)
     [row] = rows(report, "parameters")
     assert not report.ok and row.verdict == "differs" and row.where.endswith("middle/more") and "5 (27)" in row.message
     others = [check for check in checks if check != "parameters"]
@@ -79,14 +79,14 @@ def test_weights_that_do_not_pair_are_told_once_and_every_other_check_says_so(po
 
 
 def test_a_float64_run_that_fails_is_told(pool):
-    [row] = run([case("narrow")], pool=pool, checks=["forward"]).rows
+    [row] = run_parity([case("narrow")], pool=pool, checks=["forward"]).rows
     assert row.verdict == "differs" and row.where.startswith("middle (Shift), step 2")
     assert row.judge.startswith(f"float64 ({OTHER}): exception: RuntimeError") and "planted: float32 alone" in row.judge
 
 
 @pytest.mark.parametrize("how, told", [("raises", "RuntimeError"), ("ends", "exit code 3")])
 def test_a_worker_that_fails_is_a_row_with_its_stderr(pool, how, told):
-    report = run([case(how), case()], pool=pool, checks=["forward"], judge=False)
+    report = run_parity([case(how), case()], pool=pool, checks=["forward"], judge=False)
     [failed] = [row for row in report.rows if row.verdict == "failed"]
     [left_out] = [row for row in report.rows if row.case == how and row.check == "forward"]
     assert left_out.verdict == "skipped" and left_out.message == "not compared: it was not built here"
@@ -99,7 +99,7 @@ def test_a_worker_that_fails_is_a_row_with_its_stderr(pool, how, told):
 def test_a_worker_that_hangs_is_a_row(pool):
     before, pool.timeout = pool.timeout, 4.0
     try:
-        report = run([case("waits")], pool=pool, checks=["forward"], judge=False)
+        report = run_parity([case("waits")], pool=pool, checks=["forward"], judge=False)
     finally:
         pool.timeout = before
     [failed] = report.failures()
@@ -109,7 +109,7 @@ def test_a_worker_that_hangs_is_a_row(pool):
 def test_a_missing_backend_is_a_row_and_a_failure_where_it_was_named(right):
     backends = {ONE: matrix_file.DEFAULT_BACKENDS[ONE], "absent": matrix_file.Backend("absent", "no_such", ("x",), "pip x")}
     with Pool(matrix=matrix_file.Matrix(backends=backends)) as pool:
-        report, named = run([case()], pool=pool), run([case()], ["absent", ONE], pool=pool)
+        report, named = run_parity([case()], pool=pool), run_parity([case()], ["absent", ONE], pool=pool)
     missing = [row for row in report.rows if row.verdict == "missing"]
     assert [row.pair for row in missing] == [("absent",)] and "pip x" in missing[0].message
     assert not report.ok and not named.ok  # nothing was compared
@@ -134,7 +134,7 @@ def test_tokens_that_part_where_two_scores_are_near_are_a_tie(pool, gap, verdict
         decode={"max_steps": 3},
         tolerances={"decode": 1e-6},
     )
-    report = run([told], pool=pool)
+    report = run_parity([told], pool=pool)
     [row] = report.rows
     assert row.verdict == verdict and row.where == "tokens, step 0, row 0" and "margin 1.0e-04" in row.message
     assert report.ok == (verdict == "tie")
@@ -166,11 +166,11 @@ def test_a_target_that_is_not_there_is_refused(pool, target, told):
 
 def test_wrong_usage_is_refused(pool):
     for wrong, told in (
-        (lambda: run([], pool=pool), "none"),
-        (lambda: run([case(), case()], pool=pool), "different names"),
-        (lambda: run([case()], checks=["forwards"], pool=pool), "forwards"),
-        (lambda: run([case()], ["jaxx"], pool=pool), "jaxx"),
-        (lambda: run([case()], dtypes=["float8"], pool=pool), "float8"),
+        (lambda: run_parity([], pool=pool), "none"),
+        (lambda: run_parity([case(), case()], pool=pool), "different names"),
+        (lambda: run_parity([case()], checks=["forwards"], pool=pool), "forwards"),
+        (lambda: run_parity([case()], ["jaxx"], pool=pool), "jaxx"),
+        (lambda: run_parity([case()], dtypes=["float8"], pool=pool), "float8"),
     ):
         with pytest.raises(UsageError, match=told):
             wrong()

@@ -217,22 +217,22 @@ def test_the_tables_have_mean_and_variance_of_their_distributions():
     weight = np.tile(2.0 ** -(np.arange(quantiles.HALF) // quantiles.SEGMENTS + 2) / quantiles.SEGMENTS, 2)
     within = np.mean((np.arange(4096) * 2 - 4095.0) ** 2)
     for table, mean, variance in ((CASES[0][0], 0.0, 1.0), (CASES[1][0], 0.5772156649, math.pi**2 / 6)):
-        middles, slopes = (column.astype(np.float64) for column in table())
+        middles, gradients = (column.astype(np.float64) for column in table())
         found = (weight * middles).sum()
         assert abs(found - mean) < 1e-7
-        assert abs((weight * (middles**2 + slopes**2 * within)).sum() - found**2 - variance) < 3e-7
+        assert abs((weight * (middles**2 + gradients**2 * within)).sum() - found**2 - variance) < 3e-7
 
 
 @once
 @pytest.mark.parametrize("table", [quantiles.normal_table, quantiles.gumbel_table])
 def test_the_product_in_a_table_is_exact_so_that_only_the_sum_is_rounded(table):
-    middles, slopes = table()
+    middles, gradients = table()
     for within in (1, 2731, 4093, 4095):
-        exact = slopes.astype(np.float64) * within
+        exact = gradients.astype(np.float64) * within
         np.testing.assert_array_equal(exact.astype(np.float32), exact)
         fused = (middles.astype(np.float64) + exact).astype(np.float32)
-        np.testing.assert_array_equal(middles + slopes * np.float32(within), fused)
-    unrounded = slopes.astype(np.float64) * 1.0001 * 4095
+        np.testing.assert_array_equal(middles + gradients * np.float32(within), fused)
+    unrounded = gradients.astype(np.float64) * 1.0001 * 4095
     assert np.any(unrounded.astype(np.float32) != unrounded)
 
 

@@ -157,7 +157,7 @@ def test_constants_keep_their_value_also_on_a_layer_alone():
 
 
 def test_every_kernel_of_a_model_is_drawn():
-    model = AttentionSeq2Seq(9, 11, 6, 8, depth=2)
+    model = AttentionSeq2Seq(9, 11, 6, 8, num_layers=2)
     before = values(model)
     after = values(initialize(model, 0))
     kept = {path for path in after if np.array_equal(after[path], before[path])}

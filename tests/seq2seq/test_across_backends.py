@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from k3seq import matrix as matrix_file
-from k3seq.launch import Failure, launch
 from k3seq.parity.pool import QUICK
+from k3seq.runtime import matrix as matrix_file
+from k3seq.runtime.workers import Failure, launch
 
 pytestmark = pytest.mark.once
 

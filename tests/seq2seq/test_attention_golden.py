@@ -3,7 +3,7 @@
 import os
 
 import golden
-from k3seq.launch import launch
+from k3seq.runtime.workers import launch
 from seq2seq import attention_cases
 
 LIMITS = {"f32": 1e-5, "f64": 1e-10}

@@ -204,14 +204,14 @@ def test_the_gradient_of_the_memory_and_of_the_scale_is_the_slope_of_the_loss(lu
 
     direction = RNG.normal(size=MEMORY.shape).astype("float32")
 
-    def slopes(memory, direction):
+    def gradients(memory, direction):
         one = ops.ones(())
         _, (along_memory, along_g) = backend.value_and_grad(loss)((memory, one))
         by_hand = (loss((memory + 1e-2 * direction, one)) - loss((memory - 1e-2 * direction, one))) / 2e-2
         by_hand_g = (loss((memory, one + 1e-2)) - loss((memory, one - 1e-2))) / 2e-2
         return ops.sum(along_memory * direction), by_hand, along_g, by_hand_g
 
-    got = numpy(backend.compiled(slopes)(ops.convert_to_tensor(MEMORY), ops.convert_to_tensor(direction)))
+    got = numpy(backend.compiled(gradients)(ops.convert_to_tensor(MEMORY), ops.convert_to_tensor(direction)))
     assert got[0] == pytest.approx(got[1], rel=1e-2) and got[2] == pytest.approx(got[3], rel=1e-2)
     assert abs(got[0]) > 1e-3 and abs(got[2]) > 1e-4
 

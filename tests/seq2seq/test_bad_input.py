@@ -93,7 +93,7 @@ REFUSED = {
     "end token, decode": (by_beams(end=6), "Expected start and end tokens in a vocabulary of 6. Received: start=0, end=6"),
     "end token, greedy": (lambda: greedy(5), "Expected end_token in a vocabulary of 5. Received: end_token=5"),
     "end token, beams": (lambda: beams(end_token=5), "Expected end_token in a vocabulary of 5. Received: end_token=5"),
-    "width, decode": (by_beams(width=7), "Expected width of at most the vocabulary of 6. Received: width=7"),
+    "width, decode": (by_beams(width=7), "Expected beam_width of at most the vocabulary of 6. Received: beam_width=7"),
     "width, beams": (
         lambda: beams(6, steps=1),
         "Expected a beam_width that a vocabulary of 5 and 1 steps can fill. Received: beam_width=6",

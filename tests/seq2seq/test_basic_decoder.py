@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from k3seq.errors import UsageError
-from k3seq.launch import Failure, launch
+from k3seq.runtime.workers import Failure, launch
 from k3seq.seq2seq.basic_decoder import BasicDecoder, BasicDecoderOutput
 from k3seq.seq2seq.expect import WrongType
 from k3seq.seq2seq.sampler import GreedyEmbeddingSampler, TrainingSampler

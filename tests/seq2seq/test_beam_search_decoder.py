@@ -10,9 +10,9 @@ from keras import ops
 
 import golden
 from k3seq import backend as seam
-from k3seq import launch
 from k3seq.errors import UsageError
 from k3seq.parity.pool import QUICK
+from k3seq.runtime import workers
 from k3seq.seq2seq import beam_search_decoder as module
 from k3seq.seq2seq.beam_search_decoder import BeamSearchDecoder
 from k3seq.seq2seq.beam_search_step import fillable
@@ -48,7 +48,7 @@ def float64_errors(backend):
         return beam_cases.run_all({"ids": ids("f64", SOME64), "compiled": False})
     fast = {"JAX_ENABLE_X64": "1", "XLA_FLAGS": QUICK["XLA_FLAGS"]}
     payload = {"ids": list(ids("f64", SOME64)), "compiled": True}
-    return launch.launch("jax", "seq2seq.beam_cases:run_all", payload, environment=fast, timeout=600)
+    return workers.launch("jax", "seq2seq.beam_cases:run_all", payload, environment=fast, timeout=600)
 
 
 @pytest.mark.parametrize("id", ids("f64", SOME64))

@@ -40,7 +40,7 @@ def point(**changed):
     return {"x": OUTPUTS, "kernel": KERNEL, "bias": BIAS, **changed}
 
 
-def slopes(weights, form):
+def gradients(weights, form):
     """{name: (value and gradients, flat)} of the plain loss and of each number of parts, in one compiled function."""
     labels, counted, smoothing = FORMS[form]
 
@@ -58,7 +58,7 @@ def slopes(weights, form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_value_and_gradients_are_those_of_the_plain_loss(form):
-    found = slopes(point(), form)
+    found = gradients(point(), form)
     expected = found.pop("plain")
     assert len(found) == len(CHUNKS)
     for one in found.values():
@@ -67,7 +67,7 @@ def test_value_and_gradients_are_those_of_the_plain_loss(form):
     # One token of weight 1 moved by a hundredth is seen in the value and in every gradient.
     moved = OUTPUTS.copy()
     moved[0, T - 1] *= 1.01
-    for name, value in slopes(point(x=moved), form)["4"].items():
+    for name, value in gradients(point(x=moved), form)["4"].items():
         assert relative_error(value, expected[name]) > 1e-5, name
 
 

@@ -51,7 +51,7 @@ def decode(payload):
 def specification(sizes, limits, weights):
     """The `TransformerSpec` of a `TransformerSeq2Seq` of those sizes: normalised after each residual, scaled embeddings."""
     drawn = starting_weights(sizes, weights)
-    made = TransformerSpec.from_config(sizes["depth"], sizes["heads"], pre_norm=False)
+    made = TransformerSpec.from_config(sizes["num_layers"], sizes["num_heads"], pre_norm=False)
     config = made.config
     config.layer_norm_epsilon = EPSILON
     config.decoder_start_token = config.bos_token = str(limits["start"])
@@ -60,7 +60,7 @@ def specification(sizes, limits, weights):
         getattr(made, f"register_{side}_vocabulary")([str(token) for token in range(len(vocabulary))])
     made.encoder.embeddings[0].weight, made.decoder.embeddings.weight = drawn["source"], drawn["target"]
     for coder in (made.encoder, made.decoder):
-        coder.position_encodings.encodings = positions(sizes["max_steps"], sizes["units"])
+        coder.position_encodings.encodings = positions(sizes["max_steps"], sizes["embed_dim"])
     for layer, block in zip(made.encoder.layer, drawn["encoders"], strict=True):
         _attention(layer.self_attention, block["self"], (("query", "key", "value"), ("output",)))
         _dense(layer.ffn, block)

@@ -10,10 +10,10 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from k3seq import matrix
 from k3seq.bench.peers.stock import token_loss
 from k3seq.bench.peers.transformer import ATTENTION, EPSILON, lengths, score, shifted, starting_weights
 from k3seq.bench.running import Running, Weights
+from k3seq.runtime import matrix
 
 
 class Translator(keras_hub.models.Seq2SeqLM):
@@ -23,13 +23,13 @@ class Translator(keras_hub.models.Seq2SeqLM):
     def __init__(self, sizes, weights):
         super().__init__(compile=False)
         self.sizes = sizes
-        units = (None, None, sizes["units"])
-        block = dict(intermediate_dim=sizes["dense"], num_heads=sizes["heads"], layer_norm_epsilon=EPSILON)
-        self.sides = [keras.layers.Embedding(sizes[f"{side}_vocabulary"], units[-1]) for side in ("source", "target")]
-        self.encoders = [keras_hub.layers.TransformerEncoder(**block) for _ in range(sizes["depth"])]
-        self.decoders = [keras_hub.layers.TransformerDecoder(**block) for _ in range(sizes["depth"])]
+        units = (None, None, sizes["embed_dim"])
+        block = dict(intermediate_dim=sizes["dense_dim"], num_heads=sizes["num_heads"], layer_norm_epsilon=EPSILON)
+        self.sides = [keras.layers.Embedding(sizes[f"{side}_vocabulary_size"], units[-1]) for side in ("source", "target")]
+        self.encoders = [keras_hub.layers.TransformerEncoder(**block) for _ in range(sizes["num_layers"])]
+        self.decoders = [keras_hub.layers.TransformerDecoder(**block) for _ in range(sizes["num_layers"])]
         self.places = keras_hub.layers.SinePositionEncoding()
-        self.logits = keras.layers.Dense(sizes["target_vocabulary"])
+        self.logits = keras.layers.Dense(sizes["target_vocabulary_size"])
         drawn = starting_weights(sizes, weights)
         for layer, side in zip(self.sides, ("source", "target"), strict=True):
             layer.build((None, None))
@@ -55,7 +55,7 @@ class Translator(keras_hub.models.Seq2SeqLM):
         return self.logits(x)
 
     def _embed(self, side, tokens, first=0):
-        x = self.sides[side](tokens) * self.sizes["units"] ** 0.5
+        x = self.sides[side](tokens) * self.sizes["embed_dim"] ** 0.5
         return x + self.places(x, start_index=first)
 
     def _encode(self, source, mask=None):
@@ -67,10 +67,10 @@ class Translator(keras_hub.models.Seq2SeqLM):
     def generate_step(self, inputs, stop_token_ids=None):
         """{"source" (b, s), "prompt" (b, 1 + steps): start token and room, "mask": what of it is given} -> prompt filled."""
         memory, prompt = self._encode(inputs["source"]), inputs["prompt"]
-        rows, heads = ops.shape(memory)[0], self.sizes["heads"]
+        rows, heads = ops.shape(memory)[0], self.sizes["num_heads"]
 
         def room(steps):
-            return ops.zeros((rows, 2, steps, heads, self.sizes["units"] // heads))
+            return ops.zeros((rows, 2, steps, heads, self.sizes["embed_dim"] // heads))
 
         own = tuple(room(prompt.shape[1] - 1) for _ in self.decoders)
         cross = tuple(room(inputs["source"].shape[1]) for _ in self.decoders)

@@ -40,19 +40,19 @@ def loss_of(p, source, lengths, target, labels, weight):
     return -(chosen * weight).sum() / weight.sum()
 
 
-def starting_weights(source_vocabulary, target_vocabulary, embedding, units, weights):
+def starting_weights(source_vocabulary_size, target_vocabulary_size, embed_dim, units, weights):
     """The weights of k3seq's LSTMSeq2Seq."""
 
     def lstm():
         bias = jnp.zeros(4 * units).at[units : 2 * units].set(1.0)
-        return weights.draw(embedding, 4 * units), weights.draw(units, 4 * units), bias
+        return weights.draw(embed_dim, 4 * units), weights.draw(units, 4 * units), bias
 
     return {
-        "source": weights.draw(source_vocabulary, embedding),
+        "source": weights.draw(source_vocabulary_size, embed_dim),
         "encoder": lstm(),
-        "target": weights.draw(target_vocabulary, embedding),
+        "target": weights.draw(target_vocabulary_size, embed_dim),
         "decoder": lstm(),
-        "output": (weights.draw(units, target_vocabulary), jnp.zeros(target_vocabulary)),
+        "output": (weights.draw(units, target_vocabulary_size), jnp.zeros(target_vocabulary_size)),
     }
 
 

@@ -45,12 +45,12 @@ def translator(sizes, limits, weights):
     both = {
         f"{side}_{name}": sizes[own]
         for side in ("encoder", "decoder")
-        for name, own in (("layers", "depth"), ("ffn_dim", "dense"), ("attention_heads", "heads"))
+        for name, own in (("layers", "num_layers"), ("ffn_dim", "dense_dim"), ("attention_heads", "num_heads"))
     }
     config = transformers.MarianConfig(
-        vocab_size=sizes["source_vocabulary"],
-        decoder_vocab_size=sizes["target_vocabulary"],
-        d_model=sizes["units"],
+        vocab_size=sizes["source_vocabulary_size"],
+        decoder_vocab_size=sizes["target_vocabulary_size"],
+        d_model=sizes["embed_dim"],
         max_position_embeddings=sizes["max_steps"],
         activation_function="relu",
         scale_embedding=True,
@@ -69,7 +69,7 @@ def translator(sizes, limits, weights):
     for name, parameter in made.named_parameters():
         if name.endswith("bias"):
             parameter.data.zero_()
-    places = torch_lstm.tensor(positions(sizes["max_steps"], sizes["units"]))
+    places = torch_lstm.tensor(positions(sizes["max_steps"], sizes["embed_dim"]))
     for side, coder in (("source", made.model.encoder), ("target", made.model.decoder)):
         coder.embed_tokens.weight.data = torch_lstm.tensor(drawn[side])
         coder.embed_positions.weight.data = places

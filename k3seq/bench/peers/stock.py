@@ -4,11 +4,11 @@ import keras
 from keras import layers, ops
 
 
-def lstm_seq2seq(source_vocabulary, target_vocabulary, embedding, units, mask=False):
+def lstm_seq2seq(source_vocabulary_size, target_vocabulary_size, embed_dim, units, mask=False):
     """Encoder and decoder of `keras.layers.LSTM`, the weights of `k3seq.models.lstm.LSTMSeq2Seq`, logits out.
 
     Args:
-        source_vocabulary, target_vocabulary: numbers of ids. embedding, units: sizes.
+        source_vocabulary_size, target_vocabulary_size: numbers of ids. embed_dim, units: sizes.
         mask: id 0 of the source is padding, and the encoder gets the mask.
     """
     source = keras.Input((None,), dtype="int32", name="source")
@@ -16,11 +16,11 @@ def lstm_seq2seq(source_vocabulary, target_vocabulary, embedding, units, mask=Fa
     inputs = {"source": source, "target": target}
     if mask:
         inputs["source_lengths"] = keras.Input((), dtype="int32", name="source_lengths")  # the mask says the same
-    x = layers.Embedding(source_vocabulary, embedding, mask_zero=mask, name="encoder_embedding")(source)
+    x = layers.Embedding(source_vocabulary_size, embed_dim, mask_zero=mask, name="encoder_embedding")(source)
     _, h, c = layers.LSTM(units, return_state=True, name="encoder_lstm")(x)
-    y = layers.Embedding(target_vocabulary, embedding, name="decoder_embedding")(target)
+    y = layers.Embedding(target_vocabulary_size, embed_dim, name="decoder_embedding")(target)
     y = layers.LSTM(units, return_sequences=True, name="decoder_lstm")(y, initial_state=[h, c])
-    return keras.Model(inputs, layers.Dense(target_vocabulary, name="output")(y))
+    return keras.Model(inputs, layers.Dense(target_vocabulary_size, name="output")(y))
 
 
 def token_loss():

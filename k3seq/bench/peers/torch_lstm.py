@@ -13,14 +13,14 @@ from k3seq.random.bits import Stream
 class Seq2Seq(nn.Module):
     """Encoder and decoder LSTM, the decoder beginning in the encoder's last states; the weights of k3seq's LSTMSeq2Seq."""
 
-    def __init__(self, source_vocabulary, target_vocabulary, embedding, units, weights):
+    def __init__(self, source_vocabulary_size, target_vocabulary_size, embed_dim, units, weights):
         super().__init__()
-        self.source = nn.Embedding.from_pretrained(tensor(weights.draw(source_vocabulary, embedding)), freeze=False)
-        self.encoder = lstm(embedding, units, weights)
-        self.target = nn.Embedding.from_pretrained(tensor(weights.draw(target_vocabulary, embedding)), freeze=False)
-        self.decoder = lstm(embedding, units, weights)
-        self.output = nn.Linear(units, target_vocabulary)
-        self.output.weight.data = tensor(weights.draw(units, target_vocabulary).T)
+        self.source = nn.Embedding.from_pretrained(tensor(weights.draw(source_vocabulary_size, embed_dim)), freeze=False)
+        self.encoder = lstm(embed_dim, units, weights)
+        self.target = nn.Embedding.from_pretrained(tensor(weights.draw(target_vocabulary_size, embed_dim)), freeze=False)
+        self.decoder = lstm(embed_dim, units, weights)
+        self.output = nn.Linear(units, target_vocabulary_size)
+        self.output.weight.data = tensor(weights.draw(units, target_vocabulary_size).T)
         self.output.bias.data.zero_()
 
     def forward(self, source, lengths, target):
@@ -94,8 +94,8 @@ def layer(payload):
         return loss
 
     def number(loss):
-        slopes = [x.grad, *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
-        return loss.item() + float(torch.stack([slope.norm() for slope in slopes]).norm())
+        gradients = [x.grad, *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
+        return loss.item() + float(torch.stack([slope.norm() for slope in gradients]).norm())
 
     return Running(step, wait, number, about())
 

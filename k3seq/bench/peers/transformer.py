@@ -17,22 +17,23 @@ def starting_weights(sizes, weights):
         sizes: the arguments of `TransformerSeq2Seq`. weights: `running.Weights`.
 
     Returns:
-        {"source", "target": (vocabulary, units), "encoders", "decoders": blocks, "output": (units, vocabulary)}; a block is
+        {"source", "target": (vocabulary_size, embed_dim), "encoders", "decoders": blocks, "output": (embed_dim,
+        vocabulary_size)}; a block is
         {"inner", "outer": matrices, "self" (decoders: and "cross"): {"query", "key", "value", "output"}}, all of shape
         (inputs, outputs), heads side by side in the outputs of the first three.
     """
-    units, dense, depth = sizes["units"], sizes["dense"], sizes["depth"]
+    embed_dim, dense_dim, num_layers = sizes["embed_dim"], sizes["dense_dim"], sizes["num_layers"]
 
     def block(*attentions):
-        made = {"inner": weights.draw(units, dense), "outer": weights.draw(dense, units)}
-        return made | {attention: {name: weights.draw(units, units) for name in ATTENTION} for attention in attentions}
+        made = {"inner": weights.draw(embed_dim, dense_dim), "outer": weights.draw(dense_dim, embed_dim)}
+        return made | {attention: {name: weights.draw(embed_dim, embed_dim) for name in ATTENTION} for attention in attentions}
 
     return {
-        "source": weights.draw(sizes["source_vocabulary"], units),
-        "target": weights.draw(sizes["target_vocabulary"], units),
-        "encoders": [block("self") for _ in range(depth)],
-        "decoders": [block("self", "cross") for _ in range(depth)],
-        "output": weights.draw(units, sizes["target_vocabulary"]),
+        "source": weights.draw(sizes["source_vocabulary_size"], embed_dim),
+        "target": weights.draw(sizes["target_vocabulary_size"], embed_dim),
+        "encoders": [block("self") for _ in range(num_layers)],
+        "decoders": [block("self", "cross") for _ in range(num_layers)],
+        "output": weights.draw(embed_dim, sizes["target_vocabulary_size"]),
     }
 
 
