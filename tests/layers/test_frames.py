@@ -113,7 +113,7 @@ def test_what_lies_behind_a_row_does_not_come_in():
 def test_a_batch_of_another_size_is_refused_and_leaves_the_context(rows):
     layer = Frames(5, 4, 2)
     run(layer, EXAMPLE[0]["rows"])
-    with pytest.raises(ValueError, match=rf"Expected enc of 2 rows \(batch_size\), one for each context row. Received: {rows}"):
+    with pytest.raises(ValueError, match=rf"Expected enc of 2 rows \(batch_size\), as the context has. Received: {rows}"):
         run(layer, ([[3]] * rows, [[2]] * rows, [[2]] * rows))
     assert ops.convert_to_numpy(layer.prev).tolist() == EXAMPLE[0]["prev"]
 

@@ -93,7 +93,7 @@ class Frames(keras.layers.Layer):
             for received in (part.shape[0] for part in pair):
                 if received is not None and received != self.batch_size:
                     raise ValueError(
-                        f"Expected {name} of {self.batch_size} rows (batch_size), one for each context row. Received: {received}"
+                        f"Expected {name} of {self.batch_size} rows (batch_size), as the context has. Received: {received}"
                     )
 
     def get_config(self):
