@@ -33,6 +33,10 @@ hypothesis.settings.register_profile("suite", deadline=None, suppress_health_che
 hypothesis.settings.load_profile("suite")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--heavy", action="store_true", help="Run the sweeps that are too long for every run, too.")
+
+
 def pytest_configure(config):
     matrix_file.require(BACKEND, MATRIX)  # one clear error instead of one per test file
 
@@ -41,8 +45,11 @@ def pytest_report_header(config):
     return f"backend: {BACKEND} {matrix_file.installed(BACKEND, MATRIX)}"
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    heavy = pytest.mark.skip(reason="too long for every run: pytest --heavy runs it")
     for item in items:
+        if item.get_closest_marker("heavy") and not config.getoption("--heavy"):
+            item.add_marker(heavy)
         expected = MATRIX.expected_failure(BACKEND, item.nodeid)
         if expected is not None:
             item.add_marker(pytest.mark.xfail(reason=expected.reason, strict=True))
@@ -70,15 +77,6 @@ def tolerance():
 def root():
     """The repository root."""
     return ROOT
-
-
-@pytest.fixture(scope="session")
-def shared():
-    """The folder of golden vectors and data beside the repository; the test is skipped where it is absent."""
-    folder = ROOT.parent / "shared"
-    if not folder.is_dir():
-        pytest.skip("no ../shared beside the repository: golden vectors and data sets are not in it")
-    return folder
 
 
 @pytest.fixture(autouse=True)

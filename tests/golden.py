@@ -1,6 +1,5 @@
-"""Reader of the golden vectors beside the repository, and the one measure of error the tests use.
+"""Reader of the golden vectors in `golden_vectors/`, and the measure of error that tests use.
 
-The vectors live in `../shared/golden` seen from the repository root; a checkout without them skips, with a reason.
 `index.json` lists the cases and `cases/<id>.npz` holds the arrays: `in.*` inputs, `w.*` weights, `f32.*` and `f64.*` results.
 """
 
@@ -12,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "golden"
-ABSENT = "golden vectors are absent: expected ../shared/golden beside the repository"
+FOLDER = Path(__file__).resolve().parent / "golden_vectors"
 FILL = 1e30
 
 
@@ -48,15 +46,8 @@ def _index() -> dict[str, dict]:
     return {entry["id"]: entry for entry in json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))["cases"]}
 
 
-def present() -> bool:
-    """Whether this checkout has the vectors."""
-    return (FOLDER / "index.json").is_file()
-
-
 def case(id: str) -> Case:
-    """Load one case. Skips the running test where there are no vectors; raises KeyError for an id they do not hold."""
-    if not present():
-        pytest.skip(ABSENT)
+    """Loads one case. Raises KeyError for an id that the vectors do not hold."""
     entry = _index()[id]
     with np.load(FOLDER / entry["file"], allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
@@ -64,12 +55,10 @@ def case(id: str) -> Case:
 
 
 def cases(family: str) -> list:
-    """Parameters for `pytest.mark.parametrize`: the ids of a family, or a single skipped one where there are no vectors.
+    """Parameters for `pytest.mark.parametrize`: the ids of a family.
 
     Raises KeyError for a family that the vectors do not hold, so that a misspelt name cannot pass as zero tests.
     """
-    if not present():
-        return [pytest.param("absent", id="absent", marks=pytest.mark.skip(reason=ABSENT))]
     found = [entry["id"] for entry in _index().values() if entry["family"] == family]
     if not found:
         raise KeyError(f"Expected a golden family. Received: family={family!r}")

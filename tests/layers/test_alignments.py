@@ -55,7 +55,7 @@ def too_large(errors, precision):
     return {id: error for id, error in errors.items() if not error < TOLERANCE[precision]}
 
 
-def test_the_functions_equal_tensorflow_addons_in_float32(shared, backend):
+def test_the_functions_equal_tensorflow_addons_in_float32(backend):
     chosen, double = ids("f32"), ids("f64")
     assert len(chosen) == 25
     if backend == "jax":  # of those that also run in float64 below, one in four: every shape is a compilation
@@ -63,7 +63,7 @@ def test_the_functions_equal_tensorflow_addons_in_float32(shared, backend):
     assert too_large(worst({"ids": chosen, "precision": "f32"}), "f32") == {}
 
 
-def test_the_functions_equal_tensorflow_addons_in_float64(shared, backend):
+def test_the_functions_equal_tensorflow_addons_in_float64(backend):
     payload = {"ids": ids("f64"), "precision": "f64"}
     if backend == "jax":
         environment = {"JAX_ENABLE_X64": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0"}

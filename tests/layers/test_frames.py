@@ -11,8 +11,7 @@ from keras import ops
 from k3seq.layers.sliding.frames import Frames
 from k3seq.layers.sliding.ragged import pack_rows, to_dense
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden vectors (../shared/golden) are not on this machine")
+GOLDEN = Path(__file__).resolve().parents[1] / "golden_vectors"
 
 EXAMPLE = [
     {
@@ -150,7 +149,6 @@ def test_sizes_below_one_are_refused(sizes):
         Frames(*sizes)
 
 
-@needs_golden
 @pytest.mark.parametrize("case", ["hand", "random", "long"])
 def test_golden_calls_in_a_row(case):
     golden = np.load(GOLDEN / "cases" / f"sliding_frames__{case}.npz")

@@ -14,8 +14,7 @@ from k3seq.layers.sliding.ragged import pack_rows
 from k3seq.models.sliding_arithmetic import SlidingArithmetic, dense_batch
 from k3seq.random.weights import initialize
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden vectors (../shared/golden) are not on this machine")
+GOLDEN = Path(__file__).resolve().parents[1] / "golden_vectors"
 JIT = [False, True] if keras.backend.backend() != "torch" else [False]
 SMALL = {
     "batch_size": 3,
@@ -78,7 +77,6 @@ def test_the_counts_of_the_source():
     assert [variable.path for variable in model.non_trainable_variables] == [model.frames.prev.path]
 
 
-@needs_golden
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("case", ["a", "b"])
 def test_golden_logits_of_calls_in_a_row(case, jit):

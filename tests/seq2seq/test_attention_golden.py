@@ -22,7 +22,7 @@ def too_large(errors, precision):
     return {id: error for id, error in errors.items() if not error < LIMITS[precision]}
 
 
-def test_attention_equals_tensorflow_addons_in_float32(shared, backend):
+def test_attention_equals_tensorflow_addons_in_float32(backend):
     ids = attention_cases.ids("f32")
     assert len(ids) == 49
     if backend == "jax" and not ALL:
@@ -34,7 +34,7 @@ def test_attention_equals_tensorflow_addons_in_float32(shared, backend):
     assert too_large({id: max(attention_cases.run(id, "f32").values()) for id in ids}, "f32") == {}
 
 
-def test_attention_equals_tensorflow_addons_in_float64(shared, backend):
+def test_attention_equals_tensorflow_addons_in_float64(backend):
     ids = attention_cases.ids("f64")
     assert len(ids) == 41
     payload = {"precision": "f64", "ids": first_of_each(ids) if backend == "jax" and not ALL else ids}
@@ -46,6 +46,6 @@ def test_attention_equals_tensorflow_addons_in_float64(shared, backend):
     assert sorted(errors) == sorted(payload["ids"]) and too_large(errors, "f64") == {}
 
 
-def test_a_case_without_its_lengths_is_told_apart(shared):
+def test_a_case_without_its_lengths_is_told_apart():
     errors = attention_cases.run("attention_luong__scale0_mask_nolayer", "f32", without=("memory_sequence_length",))
     assert errors["alignments"] > 1e-2

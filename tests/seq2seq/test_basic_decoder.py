@@ -30,24 +30,24 @@ elif keras.backend.backend() == "jax":
 
 
 @pytest.mark.parametrize("id", COMPILED)
-def test_a_compiled_decoder_gives_the_golden_results_and_zeros_beyond_them(shared, id):
+def test_a_compiled_decoder_gives_the_golden_results_and_zeros_beyond_them(id):
     errors = run(id, "f32", compiled=True)
     assert max(errors.values()) <= 1e-5, errors
 
 
 @pytest.mark.parametrize("id", EAGER)
-def test_an_eager_decoder_gives_the_golden_results_and_ends_with_its_last_row(shared, id):
+def test_an_eager_decoder_gives_the_golden_results_and_ends_with_its_last_row(id):
     errors = run(id, "f32", compiled=False)
     assert max(errors.values()) <= 1e-5, errors
 
 
 @pytest.mark.parametrize("id", ["gradients__luong"])
-def test_the_gradients_are_the_golden_ones(shared, id):
+def test_the_gradients_are_the_golden_ones(id):
     errors = run_gradients(id, "f32")
     assert max(errors.values()) <= 1e-5 and len(errors) >= 8, errors
 
 
-def test_every_case_and_gradient_is_golden_in_float64(shared, backend):
+def test_every_case_and_gradient_is_golden_in_float64(backend):
     """All cases, gradients and losses; on JAX in a process of its own, which must be asked for float64 before it starts.
 
     JAX compiles every case anew: it takes the first of each family, or with K3SEQ_ALL_CASES set every one.
@@ -67,7 +67,7 @@ def test_every_case_and_gradient_is_golden_in_float64(shared, backend):
     assert max(errors.values()) <= 1e-10, {id: error for id, error in errors.items() if error > 1e-10}
 
 
-def test_a_float32_result_is_not_golden_in_float64(shared):
+def test_a_float32_result_is_not_golden_in_float64():
     with exact_products():
         errors = run("decoder_training__lstm_lens", "f32")
     assert max(errors.values()) > 1e-10

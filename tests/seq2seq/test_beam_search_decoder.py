@@ -27,8 +27,6 @@ COMPILES = keras.backend.backend() == "jax"
 
 def ids(precision, some):
     """The cases to run: those that TFA has in float64 in that, the others in float32, and `some`; on JAX only `some`."""
-    if not golden.present():
-        return [pytest.param("absent", marks=pytest.mark.skip(reason=golden.ABSENT))]
     if os.environ.get("K3SEQ_ALL_CASES"):
         return beam_cases.all_ids()
     best = [id for id in beam_cases.all_ids() if golden.case(id).precisions[-1] == precision]

@@ -25,7 +25,7 @@ def test_every_reduction_equals_the_golden_one(id):
     assert max(errors.values()) <= 1e-5 and len(errors) in (7, 14, 16), errors
 
 
-def test_a_loss_of_other_weights_is_not_golden(shared):
+def test_a_loss_of_other_weights_is_not_golden():
     case = golden.case("sequence_loss__0_ids")
     found = sequence_loss(case["in.logits"], case["in.targets"], case["in.weights"] * np.float32(1.001), False, False)
     assert golden.relative_error(ops.convert_to_numpy(found), case["f32.loss_at0_ab0_st0_sb0"]) > 1e-4
