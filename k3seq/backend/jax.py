@@ -5,10 +5,10 @@ import keras
 import numpy as np
 from jax import numpy as jnp
 
+from k3seq.backend import reference
 from k3seq.backend.jax_recurrent import affine as affine
 from k3seq.backend.jax_recurrent import gru_sequence as gru_sequence
 from k3seq.backend.jax_recurrent import lstm_sequence as lstm_sequence
-from k3seq.backend.loop import eager_loop
 from k3seq.backend.step import StepContract, counted, unpack
 from k3seq.errors import UsageError
 
@@ -66,19 +66,6 @@ def compiled(function, variables=(), jit=None):
     return call
 
 
-def ready(layer, args, kwargs):
-    """Whether a layer need only be called: no; a call is traced once, and Keras may do around it what it does."""
-    return False
-
-
-crossentropies = None
-
-
-def dense(gradient):
-    """A gradient with one value per weight: as it is here."""
-    return gradient
-
-
 def known(value):
     """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
     return None if isinstance(value, (jax.core.Tracer, keras.KerasTensor)) else np.asarray(value)
@@ -101,7 +88,7 @@ def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
         (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
     """
     if not isinstance(jnp.add(0, 0), jax.core.Tracer):
-        return eager_loop(step, going, carry, blank, length, slices, whole)
+        return reference.unroll(step, going, carry, blank, length, slices, whole)
     if not isinstance(length, int):
         raise UsageError(f"Expected maximum_iterations to be an integer where JAX compiles the loop. Received: {length}")
 
@@ -160,9 +147,7 @@ class StepMixin(StepContract):
         non_trainable, metrics = kept(non_trainable, non_trainable_before), kept(metrics, metrics_before)
         scope = self._metrics_scope(metrics)
         with scope:
-            for micro, forward in forwards:
-                self._record(micro, forward, keep)
-            self._record_step(norm, finite)
+            self._record(forwards, keep, norm, finite)
             logs = self._logs(training=True)
         return logs, (new_trainable, non_trainable, new_optimizer, _current(self.metrics_variables, scope))
 
@@ -172,7 +157,7 @@ class StepMixin(StepContract):
         _, (forward, non_trainable, metrics) = self._stateless_forward(trainable, non_trainable, metrics, None, batch)
         scope = self._metrics_scope(metrics)
         with scope:
-            self._record(batch, forward)
+            self._record([(batch, forward)])
             logs = self._logs(training=False)
         return logs, (trainable, non_trainable, _current(self.metrics_variables, scope))
 

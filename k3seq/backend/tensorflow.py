@@ -1,6 +1,5 @@
 """TensorFlow: a tape, gradients made dense, and `tf.cond` where a step may be refused."""
 
-import functools
 import itertools
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from k3seq.backend.loop import eager_loop
+from k3seq.backend import reference
 from k3seq.backend.step import StepContract, counted, unpack
 from k3seq.backend.tensorflow_recurrent import affine as affine
 from k3seq.backend.tensorflow_recurrent import gru_sequence as gru_sequence
@@ -76,14 +75,6 @@ def compiled(function, variables=(), jit=None):
     return call
 
 
-def ready(layer, args, kwargs):
-    """Whether a layer need only be called: no; a call is traced once, and Keras may do around it what it does."""
-    return False
-
-
-crossentropies = None
-
-
 def dense(gradient):
     """A gradient with one value per weight: slices of an embedding summed over repeated ids; None stays None."""
     return None if gradient is None else tf.convert_to_tensor(gradient)
@@ -115,7 +106,7 @@ def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
         (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
     """
     if tf.executing_eagerly():
-        return eager_loop(step, going, carry, blank, length, slices, whole)
+        return reference.unroll(step, going, carry, blank, length, slices, whole)
     blanks, states = tree.flatten(blank), [tf.convert_to_tensor(leaf) for leaf in tree.flatten(carry)]
 
     def outputs_of(zero):
@@ -182,24 +173,8 @@ class StepMixin(StepContract):
             apply()
         _restore(self.non_trainable_variables, before, keep)
         _restore(self.metrics_variables, metrics_before, keep)
-        for micro, forward in forwards:
-            self._record(micro, forward, keep)
-        self._record_step(norm, finite)
+        self._record(forwards, keep, norm, finite)
         return self._logs(training=True)
-
-    def _zero(self, variable):
-        variable.value.assign(_zeros(*variable.shape, dtype=variable.dtype), read_value=False)
-
-    def test_step(self, data):
-        batch = unpack(data)
-        self._record(batch, self._losses_of(batch, training=False))
-        return self._logs(training=False)
-
-
-@functools.cache
-def _zeros(*shape, dtype):
-    with tf.init_scope():
-        return tf.zeros(shape, dtype)
 
 
 def _restore(variables: list[keras.Variable], before, keep):

@@ -4,10 +4,8 @@ import keras
 import numpy as np
 import torch
 from keras import tree
-from keras.src.backend.common.symbolic_scope import in_symbolic_scope
-from keras.src.backend.torch.core import get_device
 
-from k3seq.backend.loop import eager_loop
+from k3seq.backend import keras_internals
 from k3seq.backend.step import StepContract, unpack
 from k3seq.backend.torch_adam import apply
 from k3seq.backend.torch_call import outermost
@@ -87,11 +85,6 @@ def compiled(function, variables=(), jit=None):
     return call
 
 
-def dense(gradient):
-    """A gradient with one value per weight: as it is here."""
-    return gradient
-
-
 def affine(x, kernel, bias=None):
     """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None."""
     return torch.nn.functional.linear(x, kernel.T, bias)
@@ -99,57 +92,19 @@ def affine(x, kernel, bias=None):
 
 def known(value):
     """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
-    # While Keras infers shapes, it computes with made-up values here.
-    if isinstance(value, keras.KerasTensor) or (torch.is_tensor(value) and in_symbolic_scope()):
+    if isinstance(value, keras.KerasTensor) or (torch.is_tensor(value) and keras_internals.has_placeholders()):
         return None
     return value.detach().cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
-
-
-def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
-    """Steps a recurrence while `going(carry)` holds, at most `length` times, differentiable: a
-    Python loop.
-
-    Args:
-        step: (time, now, carry) -> (carry, output): time an int32 scalar, now the part of `slices` at that time; structure,
-            shapes and dtypes of carry do not change, output is like `blank`.
-        going: carry -> bool scalar.
-        carry: nested structure of tensors.
-        blank: nested structure of tensors, what stands in the place of the output of a step that does not run.
-        length: int, None for no limit.
-        slices: nested structure of tensors (length, ...), or None. whole: give `length` outputs also where the loop is eager.
-
-    Returns:
-        (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
-    """
-    return eager_loop(step, going, carry, blank, length, slices, whole)
 
 
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
 
-    def _symbolic_build(self, *args, **kwargs):
-        # Keras goes through all layers before each batch of `train_on_batch`; the first one since `compile` has built them.
-        if self.train_function is None or not self.built:
-            super()._symbolic_build(*args, **kwargs)
-
-    def _zero(self, variable):
-        variable.value.zero_()
-
     def _outputs_of(self, x, training):
         return outermost(self, x, training)
 
-    def _train_on(self, batch):
-        self.reset_metrics()
-        logs = self.train_function([batch])
-        # As numbers at once: 0.1 of 16 ms less than Keras takes.
-        return {name: value.item() if torch.is_tensor(value) and not value.shape else value for name, value in logs.items()}
-
-    def _result_of(self, metric):
-        total, count = metric.total.value, getattr(metric, "count", None)  # a sum counts nothing
-        return total.clone() if count is None else torch.where(count.value == 0, 0.0, total / count.value)
-
     def train_step(self, data):
-        batch = unpack(data, _tensor)
+        batch = unpack(data, _converter())
         trainable = self.trainable_variables
         values = [variable.value for variable in trainable]
         before = {id(v): v.value.clone() for v in (*self.non_trainable_variables, *self.metrics_variables)}
@@ -173,31 +128,24 @@ class StepMixin(StepContract):
                 # A compiled loss makes its means in the first step: they were not there before, and begin at zero.
                 for variable in (*self.non_trainable_variables, *self.metrics_variables):
                     variable.assign(before.get(id(variable), torch.zeros_like(variable.value)))
-            for micro, forward in forwards:
-                self._record(micro, forward, keep)
-            self._record_step(norm, finite)
+            self._record(forwards, keep, norm, finite)
             return self._logs(training=True)
-
-    def test_step(self, data):
-        batch = unpack(data, _tensor)
-        self._record(batch, self._losses_of(batch, training=False))
-        return self._logs(training=False)
-
-    def _count(self, mean, value, weight, keep):
-        if keep:
-            mean.total.value.add_(value * weight)
-            mean.count.value.add_(weight)
 
     def _root_of_squares(self, gradients):
         norms = torch._foreach_norm([gradient.float() for gradient in gradients])
         return torch.stack(norms).square().sum().sqrt()  # infinite where a square is, as on the other backends
 
 
-def _tensor(leaf):
-    """`ops.convert_to_tensor`; it asks more about an array than a small model's operation takes."""
-    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "bif":
-        return torch.as_tensor(np.array(leaf), device=get_device())  # a copy: torch takes no negative strides
-    return keras.ops.convert_to_tensor(leaf)
+def _converter():
+    """`ops.convert_to_tensor` for the leaves of a batch, without the questions that it asks about each array."""
+    device = keras.ops.zeros(()).device
+
+    def convert(leaf):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "bif":
+            return torch.as_tensor(np.array(leaf), device=device)  # a copy: torch takes no negative strides
+        return keras.ops.convert_to_tensor(leaf)
+
+    return convert
 
 
 def _detached(leaf):
