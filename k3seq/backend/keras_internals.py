@@ -97,7 +97,11 @@ def call_context(model: keras.Model, training: bool | None) -> Iterator[bool]:
     For: the train step on PyTorch calls `model.call` itself; see `torch_call.outermost`.
     Fallback: gives False where Keras must do the call, as it must for a model with call arguments that it passes on.
     """
-    if getattr(model, "_call_context_args", None) != {"training"} or _set_global is None or not hasattr(model, "_get_call_context"):
+    if (
+        getattr(model, "_call_context_args", None) != {"training"}
+        or _set_global is None
+        or not hasattr(model, "_get_call_context")
+    ):
         yield False
         return
     model._get_call_context().set_value("training", training)
@@ -134,8 +138,8 @@ def mask_on(tensor: Tensor) -> Any:
 def has_placeholders() -> bool:
     """Whether Keras is computing shapes and dtypes, with made-up values where the backend has no symbolic tensors.
 
-    For: `known` on PyTorch and in the reference. Fallback: no variable can be made in a stateless scope, which Keras opens then;
-    it takes a user's own stateless scope for one, too.
+    For: `known` on PyTorch and in the reference. Fallback: Keras then has a stateless scope open, in which no
+    variable can be made; the answer is True in a user's stateless scope, too.
     """
     if _in_symbolic_scope is not None:
         return _in_symbolic_scope()
@@ -173,6 +177,18 @@ def compiled_metrics(model: keras.Model) -> Any:
     Fallback: the model's public `compute_metrics`, which computes all results too, and for which predictions are always kept.
     """
     return getattr(model, "_compile_metrics", _CompiledMetrics(model))
+
+
+def logs_as_list(model: keras.Model, logs: dict[str, float]) -> list[float] | float:
+    """What `train_on_batch(..., return_dict=False)` returns: the logs in the order of the metrics, or the only one.
+
+    For: `train_on_batch` on JAX. Fallback: the metrics by their names, then the other logs sorted by name.
+    """
+    if hasattr(model, "_flatten_metrics_in_order"):
+        return model._flatten_metrics_in_order(logs)
+    first = [name for name in model.metrics_names if name in logs]
+    values = [logs[name] for name in (*first, *sorted(set(logs) - set(first)))]
+    return values[0] if len(values) == 1 else values
 
 
 # Layers, weights and graphs
@@ -255,7 +271,9 @@ def source_inputs(tensors: Nested) -> list[keras.KerasTensor]:
         if nodes is None:
             sources = keras.utils.get_source_inputs(tensor)
             if not isinstance(sources, list):
-                raise UsageError(f"Expected a model, a layer or a tensor that layers made from keras.Input. Received: {tensor!r}")
+                raise UsageError(
+                    f"Expected a model, a layer or a tensor that layers made from keras.Input. Received: {tensor!r}"
+                )
             found += [source for source in sources if all(source is not one for one in found)]
             continue
         node = nodes[history.node_index]

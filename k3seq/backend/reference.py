@@ -207,8 +207,9 @@ def unroll(
     slices: Nested = None,
     whole: bool = False,
 ) -> tuple[Nested, Nested]:
-    """Steps a recurrence while `going(carry)` holds, at most `length` times; differentiable. Here, and on every backend outside of
-    a trace, it is a Python loop; within one a scan (JAX) or a `tf.while_loop`.
+    """Steps a recurrence while `going(carry)` holds, at most `length` times; differentiable.
+
+    It is a Python loop here, and on every backend outside of a trace.
 
     Args:
         step: (time, now, carry) -> (carry, output): time an int32 scalar, now the entry of `slices` at that time. Structure,

@@ -67,7 +67,9 @@ class StepContract:
         }
         self.train_function = None
 
-    def compute_objective(self, x: Nested, y: Nested, sample_weight: Nested, training: bool) -> tuple[dict[str, Tensor], Nested]:
+    def compute_objective(
+        self, x: Nested, y: Nested, sample_weight: Nested, training: bool
+    ) -> tuple[dict[str, Tensor], Nested]:
         """The default objective: the loss given to `compile` with all `add_loss` terms. Returns ({"loss": scalar}, y_pred)."""
         y_pred = self._outputs_of(x, training)
         return {"loss": self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)}, y_pred
@@ -177,7 +179,11 @@ class StepContract:
             counted = ops.cast(finite, "float32")
             norm, refused = ops.where(finite, norm, 0.0), 1.0 - counted
         norm = 0.0 if norm is None else norm
-        self._sums.update_state(*totals, norm, refused, *[weight] * len(totals), counted, 0.0)
+        self._add(*totals, norm, refused, *[weight] * len(totals), counted, 0.0)
+
+    def _add(self, *values):
+        """`StepSums.update_state`; a backend may override it with something faster."""
+        self._sums.update_state(*values)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

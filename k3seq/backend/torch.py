@@ -1,4 +1,7 @@
-"""PyTorch: autograd, eager, with fused kernels where their conditions hold."""
+"""PyTorch: autograd, eager, with fused kernels where their conditions hold. See `reference` for each name."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,10 +16,11 @@ from k3seq.backend.torch_call import ready as ready
 from k3seq.backend.torch_loss import crossentropies as crossentropies
 from k3seq.backend.torch_recurrent import gru_sequence as gru_sequence
 from k3seq.backend.torch_recurrent import lstm_sequence as lstm_sequence
+from k3seq.typing import NDArray, Nested, Tensor
 
 
-def describe():
-    """What runs here: a dict of backend, version, keras, devices, jit (what `jit_compile="auto"` means) and kernels."""
+def describe() -> dict[str, Any]:
+    """Backend, version, keras, devices, jit and kernels."""
     devices = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     return {
         "backend": "torch",
@@ -31,24 +35,19 @@ def describe():
     }
 
 
-def synchronize(value):
+def synchronize(value: Nested) -> Nested:
     """Waits until every tensor in `value` is computed; returns `value`."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return value
 
 
-def value_and_grad(function, aux=False):
-    """A function of the same arguments that returns (value, gradient for the first argument).
-
-    Args:
-        function: pure; from a nested structure of float tensors, and more arguments, to a scalar.
-        aux: the function returns (scalar, anything else), and that pair stands in the place of the value.
-    """
+def value_and_grad(function: Callable[..., Any], aux: bool = False) -> Callable[..., Any]:
+    """`torch.autograd.grad` of the call; a gradient is zero where `function` does not depend on a tensor."""
 
     def differentiate(x, *args):
         x = tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(leaf).detach().requires_grad_(), x)
-        with torch.enable_grad():  # a caller that is `compiled` runs without
+        with torch.enable_grad():  # `compiled` calls without gradients
             value = function(x, *args)
         gradients = torch.autograd.grad(value[0] if aux else value, tree.flatten(x), materialize_grads=True)
         return tree.map_structure(torch.Tensor.detach, value), tree.pack_sequence_as(x, list(gradients))
@@ -56,17 +55,9 @@ def value_and_grad(function, aux=False):
     return differentiate
 
 
-def compiled(function, variables=(), jit=None):
-    """A fast form of a pure function of nested tensors.
-
-    Args:
-        function: reads `variables`, changes none of them.
-        variables: the Keras variables whose present values each call shall see (an eager call always sees them).
-        jit: True compiles with `torch.compile`, which needs a C++ compiler; None: the backend's default (False here: eager).
-
-    Returns:
-        A callable with `compilations()`, how often it was compiled: 0 where it runs eagerly.
-    """
+def compiled(function: Callable[..., Any], variables: Sequence[Any] = (), jit: bool | None = None) -> Callable[..., Any]:
+    """The function without gradients, compiled with `torch.compile` where `jit` is True, which needs a C++ compiler; None: eager.
+    It always sees the present values of `variables`."""
     counter = [0]
     fast = function
     if jit:
@@ -81,16 +72,16 @@ def compiled(function, variables=(), jit=None):
         with torch.no_grad():
             return fast(*tree.map_structure(keras.ops.convert_to_tensor, args))
 
-    call.compilations = lambda: counter[0]
+    call.compilations = lambda: counter[0]  # pyright: ignore[reportFunctionMemberAccess] - as in `reference`
     return call
 
 
-def affine(x, kernel, bias=None):
-    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None."""
+def affine(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`torch.nn.functional.linear`."""
     return torch.nn.functional.linear(x, kernel.T, bias)
 
 
-def known(value):
+def known(value: Any) -> NDArray[Any] | None:
     """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
     if isinstance(value, keras.KerasTensor) or (torch.is_tensor(value) and keras_internals.has_placeholders()):
         return None
@@ -103,7 +94,8 @@ class StepMixin(StepContract):
     def _outputs_of(self, x, training):
         return outermost(self, x, training)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """The logs of a batch, whose update is applied."""
         batch = unpack(data, _converter())
         trainable = self.trainable_variables
         values = [variable.value for variable in trainable]
@@ -119,17 +111,22 @@ class StepMixin(StepContract):
         with torch.no_grad():
             gradients = self._mean_gradients(parts)
             norm = self._norm_of(gradients)
-            # On a device this is where the host waits.
+            # On a GPU the host waits here.
             finite = torch.stack([norm, *(forward[0] for _, forward in forwards)]).isfinite().all().item()
             keep = finite or not self._step_options["refuse_nonfinite"]
             if keep or not self._refuses():
                 apply(self.optimizer, gradients, trainable, values)
             if not keep:
-                # A compiled loss makes its means in the first step: they were not there before, and begin at zero.
+                # A compiled loss makes its means in the first step: they have no earlier value, and start at zero.
                 for variable in (*self.non_trainable_variables, *self.metrics_variables):
                     variable.assign(before.get(id(variable), torch.zeros_like(variable.value)))
             self._record(forwards, keep, norm, finite)
             return self._logs(training=True)
+
+    def _add(self, *values):
+        like = values[0]
+        values = [value if torch.is_tensor(value) else like.new_tensor(value) for value in values]
+        self._sums.sums.value.detach().add_(torch.stack(values).view(2, -1).detach())
 
     def _root_of_squares(self, gradients):
         norms = torch._foreach_norm([gradient.float() for gradient in gradients])

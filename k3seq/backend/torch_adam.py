@@ -23,7 +23,10 @@ _AROUND = (
 
 
 def apply(
-    optimizer: keras.optimizers.Optimizer, gradients: Sequence[Tensor], variables: Sequence[keras.Variable], values: list[Tensor]
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Tensor],
+    variables: Sequence[keras.Variable],
+    values: list[Tensor],
 ) -> None:
     """`optimizer.apply(gradients, variables)`; a plain Adam on a CPU updates all weights in one kernel.
 
