@@ -11,8 +11,6 @@ class UsageError(K3SeqError, ValueError):
     """The caller asked for something that cannot be: an unknown name, a bad value, a missing backend. Exit code 2."""
 
     exit_code = 2
-    # Keras wraps what a layer raises in the layer's arguments, in another way on each backend, unless it bears this mark.
-    _keras_call_info_injected = True
 
 
 class MissingBackend(UsageError, ImportError):

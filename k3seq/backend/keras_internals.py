@@ -236,16 +236,21 @@ def _leaves(value):
     return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, list | tuple) else [value]
 
 
-def own_weights(layer: Any) -> list[keras.Variable]:
+def own_weights(layer: Any, trainable: bool = False) -> list[keras.Variable]:
     """The weights that a layer or operation holds itself, not within a layer inside it: the trainable ones first.
 
-    For: which layer a weight belongs to. Fallback: its weights without those of the layers inside it.
+    Args:
+        layer: whose weights. trainable: only those that train unless their layer is frozen.
+
+    For: which layer a weight belongs to. Fallback: its weights without those of the layers inside it; those of a frozen layer
+    are then not trainable.
     """
     lists = [getattr(layer, name, None) for name in ("_trainable_variables", "_non_trainable_variables")]
     if None not in lists or not isinstance(layer, keras.layers.Layer):
-        return [variable for held in lists for variable in held or ()]
+        return [variable for held in lists[: 1 if trainable else 2] for variable in held or ()]
     inner = {id(weight) for each in layers_of(layer, include_self=False) for weight in each.weights}
-    return [weight for weight in layer.weights if id(weight) not in inner]
+    weights = layer.trainable_weights if trainable else layer.weights
+    return [weight for weight in weights if id(weight) not in inner]
 
 
 def functional_inputs(model: keras.layers.Layer) -> Nested:

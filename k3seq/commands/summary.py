@@ -39,8 +39,10 @@ def summary(name, depth=1):
 
 def rows(holder, depth, level=1):
     """The layers of a model or layer in the order of their making, each before what it holds, `depth` levels down."""
+    from k3seq.backend.keras_internals import layers_of
+
     held = getattr(holder, "layers", None)  # of a layer that is no model, Keras has no public list
-    for layer in holder._flatten_layers(include_self=False, recursive=False) if held is None else held:
+    for layer in layers_of(holder, include_self=False, recursive=False) if held is None else held:
         yield {
             "path": layer.path or layer.name,  # a layer that was never built has no path
             "class": type(layer).__name__,

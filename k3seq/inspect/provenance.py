@@ -11,8 +11,9 @@ import dataclasses
 
 import keras
 
+from k3seq.backend.keras_internals import own_weights
 from k3seq.inspect.poison import PoisonedRun
-from k3seq.inspect.subject import Subject, own_weights
+from k3seq.inspect.subject import Subject
 from k3seq.inspect.trace import shapes_text
 
 GRADIENT, ZERO, UNREACHED, FROZEN = VERDICTS = ("gradient", "zero gradient", "not reached", "not trainable")
@@ -155,7 +156,7 @@ def provenance_of(target, inputs=None):
 def _owners(layers, reached):
     """id of a layer -> keys of its weights: its own, and those read of a layer in it that was never called (Keras' LSTM hands
     its cell's weights to a fused kernel where there is one)."""
-    owners = {id(layer): own_weights(layer) for layer in layers}
+    owners = {id(layer): [id(weight) for weight in own_weights(layer)] for layer in layers}
     left = reached.difference(*owners.values())
     for layer in sorted(layers, key=lambda layer: len(getattr(layer, "weights", ()))):
         inside = [id(weight) for weight in getattr(layer, "weights", ()) if id(weight) in left]

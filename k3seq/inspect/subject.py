@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from k3seq.backend.keras_internals import functional_inputs, layers_of, operation_of, source_inputs
 from k3seq.errors import UsageError
 
 BATCH, STEPS = 2, 4  # what is drawn for an unknown batch, and for every other unknown size
@@ -29,9 +30,9 @@ class Subject:
         if isinstance(target, keras.layers.Layer):
             self.name, self.call = target.name, target
             self.roots = [target]
-            symbolic = getattr(target, "_inputs_struct", None) or (getattr(target, "inputs", None) or [None])[0]
+            symbolic = functional_inputs(target) or (getattr(target, "inputs", None) or [None])[0]
         else:
-            symbolic = _inputs_behind(target)
+            symbolic = source_inputs(target)
             self.call = keras.Function(symbolic, target)
             self.name = ", ".join(_name(tensor) for tensor in tree.flatten(target))
             self.roots = list(self.call.operations)
@@ -54,32 +55,8 @@ class Subject:
         return list({id(weight): weight for weight in held}.values())
 
 
-def own_weights(layer):
-    """The ids of the weights that a layer or operation holds itself, not within a layer of its own."""
-    held = (getattr(layer, name, ()) for name in ("_trainable_variables", "_non_trainable_variables"))
-    return [id(variable) for variables in held for variable in variables]
-
-
-def _inputs_behind(target):
-    """The `keras.Input` tensors that tensors were computed from, in the order in which they are met."""
-    found, seen, waiting = [], set(), list(reversed(tree.flatten(target)))
-    while waiting:
-        tensor = waiting.pop()
-        history = getattr(tensor, "_keras_history", None)
-        if history is None or history.operation is None:
-            raise UsageError(f"Expected a model, a layer or a tensor that layers made from keras.Input. Received: {tensor!r}")
-        node = history.operation._inbound_nodes[history.node_index]
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.is_input:
-            found.append(tensor)
-        waiting += reversed(node.input_tensors)
-    return found
-
-
 def _name(tensor):
-    return tensor._keras_history.operation.name
+    return operation_of(tensor).name
 
 
 def _by_name(inputs, symbolic):
@@ -92,7 +69,7 @@ def _by_name(inputs, symbolic):
 
 def _callables(root):
     yield root
-    for layer in root._flatten_layers(include_self=False) if isinstance(root, keras.layers.Layer) else ():
+    for layer in layers_of(root, include_self=False) if isinstance(root, keras.layers.Layer) else ():
         yield layer
         yield from getattr(layer, "operations", ())
     yield from getattr(root, "operations", ())

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import keras
 from keras import tree
 
+from k3seq.backend.keras_internals import layers_of
+
 
 class Passage(NamedTuple):
     """One call of one layer; as a line: `encoder/embedding (Embedding): (2, 30) int32 -> (2, 30, 50) float32`.
@@ -39,7 +41,7 @@ def shape_trace(model, inputs, **arguments):
     Returns:
         A list of `Passage`, in the order in which the layers were entered.
     """
-    with recorded_calls(model._flatten_layers()) as records:
+    with recorded_calls(layers_of(model)) as records:
         model(tree.map_structure(keras.ops.convert_to_tensor, inputs), **arguments)
     passages, counts = [], collections.Counter()
     for record in records:

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops, tree
 
 from k3seq import backend
+from k3seq.backend.keras_internals import layers_of
 from k3seq.decode import Greedy
 from k3seq.errors import UsageError
 from k3seq.parity import gradients
@@ -144,7 +145,7 @@ def save(payload):
 def load(payload):
     """{"folder", "name"} -> the weights and outputs of what `save` wrote there, on another backend perhaps."""
     made = subject(payload)
-    classes = {type(layer).__name__: type(layer) for layer in made.layer._flatten_layers()}
+    classes = {type(layer).__name__: type(layer) for layer in layers_of(made.layer)}
     with undrawn_weights():
         model = keras.saving.load_model(_file(payload["folder"], payload["name"]), custom_objects=classes)
     whole = isinstance(made.layer, keras.Model)
@@ -202,7 +203,7 @@ def _own_inputs(layer, name):
     structure = getattr(layer, "_inputs_struct", None)
     if structure is None:
         raise UsageError(f"Expected the inputs of {name}: --inputs, or an attribute example_inputs of it. Received: neither")
-    ids = [part.input_dim for part in layer._flatten_layers() if isinstance(part, keras.layers.Embedding)]
+    ids = [part.input_dim for part in layers_of(layer) if isinstance(part, keras.layers.Embedding)]
 
     def spec(tensor):
         shape = [(3 if axis == 0 else 5) if size is None else size for axis, size in enumerate(tensor.shape)]

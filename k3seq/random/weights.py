@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from k3seq.backend.keras_internals import layers_of, own_weights
 from k3seq.errors import UsageError
 from k3seq.random.bits import Stream
 
@@ -31,8 +32,8 @@ def initialize(model, seed):
     if not model.built:
         raise UsageError(f"Expected a built model. Received: {model.name}, whose weights do not exist yet")
     seen = set()
-    for layer in model._flatten_layers():
-        for variable in layer._trainable_variables:
+    for layer in layers_of(model):
+        for variable in own_weights(layer, trainable=True):
             if id(variable) in seen:
                 continue
             seen.add(id(variable))
