@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,11 +43,8 @@ setattr(UsageError, "_keras_call_info_injected", True)  # noqa: B010 - pyright k
 # Calls of layers
 
 
-class _OutermostCall:
-    """The running call of an outermost layer, where Keras keeps none that k3seq can read."""
-
-    def __init__(self, layer):
-        self.entry_layer = layer
+class _Call:
+    entry_layer: Any = None
 
 
 _watched = threading.local()
@@ -59,7 +57,8 @@ def _watching(call):
     def __call__(self, *args, **kwargs):
         if getattr(_watched, "call", None) is not None:
             return call(self, *args, **kwargs)
-        _watched.call = _OutermostCall(self)
+        _watched.call = _Call()
+        _watched.call.entry_layer = self
         try:
             return call(self, *args, **kwargs)
         finally:
@@ -162,21 +161,14 @@ def adam_state(optimizer: keras.optimizers.Optimizer) -> tuple[list, list, list]
     return None if any(part is None for part in found) else tuple(found)  # pyright: ignore[reportReturnType] - three lists
 
 
-class _CompiledMetrics:
-    def __init__(self, model):
-        self.model = model
-
-    def update_state(self, y, y_pred, sample_weight):
-        self.model.compute_metrics(None, y, y_pred, sample_weight)
-
-
 def compiled_metrics(model: keras.Model) -> Any:
     """What updates the metrics that `compile` got, by `update_state(y, y_pred, sample_weight)`; None where there are none.
 
     For: a train step need not keep the predictions where no metric asks for them.
     Fallback: the model's public `compute_metrics`, which computes all results too, and for which predictions are always kept.
     """
-    return getattr(model, "_compile_metrics", _CompiledMetrics(model))
+    by_model = types.SimpleNamespace(update_state=functools.partial(model.compute_metrics, None))
+    return getattr(model, "_compile_metrics", by_model)
 
 
 def logs_as_list(model: keras.Model, logs: dict[str, float]) -> list[float] | float:
@@ -210,7 +202,8 @@ def layers_of(layer: keras.layers.Layer, include_self: bool = True, recursive: b
     """The layers inside a layer or model, each once, itself first where `include_self`.
 
     For: all that goes through the layers of a model; Keras has public `layers` for models only.
-    Fallback: the layers among the attributes, also in lists, tuples and dicts, in the order in which they were set.
+    Fallback: the layers among the attributes, also in lists, tuples and dicts, in the order in which they were set, without the
+    input layers of a `Sequential`.
     """
     if hasattr(layer, "_flatten_layers"):
         return layer._flatten_layers(include_self=include_self, recursive=recursive)

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops, tree
 
 from k3seq import backend
-from k3seq.backend.keras_internals import layers_of
+from k3seq.backend.keras_internals import functional_inputs, layers_of
 from k3seq.decode import Greedy
 from k3seq.errors import UsageError
 from k3seq.parity import gradients
@@ -200,7 +200,7 @@ def resolve(payload):
 
 def _own_inputs(layer, name):
     """Specs of a functional model's inputs, 3 rows and 5 steps where it leaves them open."""
-    structure = getattr(layer, "_inputs_struct", None)
+    structure = functional_inputs(layer)
     if structure is None:
         raise UsageError(f"Expected the inputs of {name}: --inputs, or an attribute example_inputs of it. Received: neither")
     ids = [part.input_dim for part in layers_of(layer) if isinstance(part, keras.layers.Embedding)]

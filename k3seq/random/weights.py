@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 
-from k3seq.backend.keras_internals import layers_of, own_weights
 from k3seq.errors import UsageError
 from k3seq.random.bits import Stream
 
@@ -29,6 +28,8 @@ def initialize(model, seed):
     Raises:
         UsageError: when the model is not built, or a weight's initialiser is not found or of a class that is not known here.
     """
+    from k3seq.backend.keras_internals import layers_of, own_weights  # imports Keras, which `k3seq.data` must not
+
     if not model.built:
         raise UsageError(f"Expected a built model. Received: {model.name}, whose weights do not exist yet")
     seen = set()

@@ -1,4 +1,4 @@
-"""Reports in one line that the backend which Keras would load is not installed or unknown, before Keras fails in another way."""
+"""Reports in one line that the backend which Keras would load is missing or unknown, before Keras fails in another way."""
 
 import importlib.util
 import json
@@ -35,8 +35,8 @@ def _load(name, source):
         import keras  # noqa: F401
     except (ImportError, ValueError) as error:
         raise MissingBackend(
-            f"Expected {source} to be {', '.join(_FRAMEWORKS)}, numpy (forward passes and decoding only), or another backend that "
-            f"Keras loads, on which k3seq runs as on numpy. Received: {name}, and Keras reports: {str(error).splitlines()[0]}"
+            f"Expected {source} to be {', '.join(_FRAMEWORKS)}, numpy (forward passes and decoding only), or another backend "
+            f"that Keras loads, on which k3seq runs as on numpy. Received: {name}. Keras: {str(error).splitlines()[0]}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What `test_reference.py` computes on two backends: forward pass and decoded tokens of every model that `k3seq train` trains."""
+"""What `test_reference.py` computes on two backends: forward pass and decoded tokens of every trainable model."""
 
 import keras
 import numpy as np
