@@ -1,12 +1,15 @@
 """Changes between two runs that exceed the noise.
 
-A shared machine can be 1.4 times slower in one run than in the next, for every row. So a row is compared relative to its reference
+A shared machine can be 1.4 times slower in one run than in the next, for every row. So a row is compared relative to its
+reference
 rows, which were measured in the same rounds: the peers of its problem, whose code does not change with k3seq; without peers the
-median of at least three rows; otherwise the clock. The noise of a row is the range of its rounds relative to the reference rows,
-from the fastest to the slowest. A row changed if the ranges of the two runs do not overlap and it moved by more than `floor`: 5 %,
-or twice what peers moved by relative to each other. With 5 rounds each, ranges are apart by chance in 2 of 252 orders of the rounds
-(Mann & Whitney 1947). Rounds of one run are closer to each other than runs are, which is what `floor` is for. `shift` is what all
-rows moved by together: the machine, or code that they share.
+median of at least three rows; otherwise the clock. The noise of a row is the range of its rounds relative to the reference
+rows, from the fastest to the slowest. A row changed if the ranges of the two runs do not overlap and it moved by more than
+`floor`: 5 %,
+or twice what peers moved by relative to each other. With 5 rounds each, ranges are apart by chance in 2 of 252 orders of
+the rounds
+(Mann & Whitney 1947). Rounds of one run are closer to each other than runs are, which is what `floor` is for. `shift` is
+what all rows moved by together: the machine, or code that they share.
 """
 
 import math
@@ -26,7 +29,8 @@ class Change:
     """One row in two runs.
 
     Args:
-        key: key of the row. verdict: faster, slower, same, new or gone. old, new: medians in seconds. ratio: the new over the old.
+        key: key of the row. verdict: faster, slower, same, new or gone. old, new: medians in seconds. ratio: the new over
+            the old.
         relative: the ratio relative to the reference rows, which leaves out the machine; None where the clock is the
             reference. old_spread, new_spread: fastest and slowest round in seconds.
     """
