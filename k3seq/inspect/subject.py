@@ -1,4 +1,4 @@
-"""What a question is asked about: a model, a layer or a functional tensor, as one callable with its weights and inputs."""
+"""The target of an inspection: a model, a layer or functional tensors, as one callable with its weights and inputs."""
 
 import keras
 import numpy as np
@@ -6,31 +6,32 @@ from keras import ops, tree
 
 from k3seq.backend.keras_internals import functional_inputs, layers_of, operation_of, source_inputs
 from k3seq.errors import UsageError
+from k3seq.typing import Nested
 
-BATCH, STEPS = 2, 4  # what is drawn for an unknown batch, and for every other unknown size
+BATCH, STEPS = 2, 4  # sizes that are drawn for an unknown batch, and for any other unknown size
 
 
 class Subject:
-    """A target made ready to be called.
+    """A target that is ready to be called.
 
     Args:
         target: a Keras model or layer, or (nested) tensors of the functional API.
-        inputs: what it is called with; for tensors a dict by the names of the inputs behind them; None: drawn.
+        inputs: the inputs of the call; for tensors a dict by the names of their `keras.Input`s; None draws them.
 
     Attributes:
         name: of the target. call: from `inputs` to its outputs. inputs: nested NumPy arrays.
-        told: list of (name, shape, dtype) of the inputs.
+        input_specs: list of (name, shape, dtype) of the inputs.
         callables: every layer and operation that a call may pass through.
 
     Raises:
         UsageError: a tensor that no layer made, names that are not those of the inputs, or inputs that must be given.
     """
 
-    def __init__(self, target, inputs=None):
+    def __init__(self, target: Nested, inputs: Nested = None):
         if isinstance(target, keras.layers.Layer):
             self.name, self.call = target.name, target
             self.roots = [target]
-            symbolic = functional_inputs(target) or (getattr(target, "inputs", None) or [None])[0]
+            symbolic = functional_inputs(target)
         else:
             symbolic = source_inputs(target)
             self.call = keras.Function(symbolic, target)
@@ -38,18 +39,20 @@ class Subject:
             self.roots = list(self.call.operations)
             inputs = inputs if inputs is None else _by_name(inputs, symbolic)
         if inputs is None and symbolic is None:
-            raise UsageError(f"Expected inputs to call {self.name} with: only a functional model tells its own. Received: None")
+            raise UsageError(
+                f"Expected inputs to call {self.name} with: only those of a functional model are known. Received: None"
+            )
         self.callables = list({id(found): found for root in self.roots for found in _callables(root)}.values())
         self.inputs = _drawn(symbolic, self.callables) if inputs is None else tree.map_structure(np.asarray, inputs)
         if not all(getattr(root, "built", True) for root in self.roots):
-            self.call(tree.map_structure(ops.convert_to_tensor, self.inputs))  # its weights do not exist before
+            self.call(tree.map_structure(ops.convert_to_tensor, self.inputs))  # creates its weights
             self.callables = list({id(found): found for root in self.roots for found in _callables(root)}.values())
         names = [_name(tensor) for tensor in tree.flatten(symbolic)] if symbolic is not None else _names(self.inputs)
         leaves = tree.flatten(self.inputs)
-        self.told = [(name, leaf.shape, str(leaf.dtype)) for name, leaf in zip(names, leaves, strict=True)]
+        self.input_specs = [(name, leaf.shape, str(leaf.dtype)) for name, leaf in zip(names, leaves, strict=True)]
 
     @property
-    def weights(self):
+    def weights(self) -> list[keras.Variable]:
         """The weights of all its layers, each once."""
         held = (weight for root in self.roots for weight in getattr(root, "weights", []))
         return list({id(weight): weight for weight in held}.values())
