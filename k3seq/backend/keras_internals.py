@@ -19,6 +19,8 @@ from keras import tree
 from k3seq.errors import UsageError
 from k3seq.typing import Nested, Tensor
 
+BesideModel: Any = object  # the base of classes that are put before `keras.Model` and use its attributes
+
 
 def _imported(*places: str) -> Any:
     """The first of several `module:attribute` that this version of Keras has, or None."""
@@ -183,7 +185,7 @@ def logs_as_list(model: keras.Model, logs: dict[str, float]) -> list[float] | fl
     return values[0] if len(values) == 1 else values
 
 
-class BuildsOnce:
+class BuildsOnce(BesideModel):
     """Put before `keras.Model`: `train_on_batch` builds the model for the first batch after `compile` only.
 
     For: on PyTorch Keras goes through all layers and variables before every batch. Fallback: none is needed; where Keras does
@@ -276,7 +278,7 @@ def source_inputs(tensors: Nested) -> list[keras.KerasTensor]:
     found, seen, waiting = [], set(), list(reversed(tree.flatten(tensors)))
     while waiting:
         tensor = waiting.pop()
-        history = getattr(tensor, "_keras_history", None)
+        history: Any = getattr(tensor, "_keras_history", None)
         nodes = getattr(getattr(history, "operation", None), "_inbound_nodes", None)
         if nodes is None:
             sources = keras.utils.get_source_inputs(tensor)
