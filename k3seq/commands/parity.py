@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from k3seq.errors import UsageError
 from k3seq.parity.verdicts import COMPARED, FAILING, worst
-from k3seq.report.record import plain
 from k3seq.typing import Json
 
 if TYPE_CHECKING:
@@ -62,11 +61,11 @@ def parity(
         _check_installed(pool)
         cases = resolve(targets, pool, given)
         with _Progress(len(cases)) as progress:
-            options = {"pool": pool, "dtypes": tuple(dtypes) or ("float32",)}
-            report = run_parity(cases, names, list(checks) or None, progress.add, **options)
+            wanted = list(checks) or None
+            report = run_parity(cases, names, wanted, progress.add, pool=pool, dtypes=tuple(dtypes) or ("float32",))
     _print_summary(report, progress.console)
     if html is not None:
-        write(html, parity_page(plain(report.to_json())))
+        write(html, parity_page(report.to_json()))
     return report.to_json() | {"exit_code": int(not report.ok)}
 
 

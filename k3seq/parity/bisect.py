@@ -54,7 +54,7 @@ def first_mismatch(ours: Calls, theirs: Calls, tolerance: float) -> Place | None
 
 
 def step_and_row(ours: Nested, theirs: Nested, tolerance: float) -> tuple[int | None, int | None]:
-    """(first step, first row there) of the mismatch of two structures of outputs (batch, steps, ...); None where there is none."""
+    """(first step, first row there) of the mismatch of two structures of outputs (batch, steps, ...), or (None, None)."""
     a, b = leaves(ours), leaves(theirs)
     for place in a:
         x, y = a[place], b.get(place)
@@ -65,7 +65,7 @@ def step_and_row(ours: Nested, theirs: Nested, tolerance: float) -> tuple[int | 
         if not has_steps:
             rows = wrong.reshape(len(wrong), -1).any(axis=1)
             return None, int(np.argmax(rows)) if rows.any() else None
-        grid = wrong.reshape(*wrong.shape[:2], -1).any(axis=2)
+        grid: NDArray[np.bool_] = np.any(wrong.reshape(*wrong.shape[:2], -1), axis=2)
         if grid.any():
             step = int(np.argmax(grid.any(axis=0)))
             return step, int(np.argmax(grid[:, step]))

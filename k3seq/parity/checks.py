@@ -1,4 +1,4 @@
-"""The checks: each compares the answers of the workers pair by pair and adds rows. One function per name of `verdicts.CHECKS`."""
+"""The checks, a function for each of `verdicts.CHECKS`: it compares the answers of the workers pair by pair and adds rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The error of two results, and which weights of two backends belong together. NumPy only.
 
 The error of an array is its largest difference divided by its largest value. NaN and infinity never pass, not even where both
-sides have them. Integers and bools are equal or not. A value beyond 1e30 is a mask's fill (the lowest finite number of a dtype):
-it must be at the same places, and it does not count as the largest value, because every other difference would vanish beside it.
+sides have them. Integers and bools are equal or not. A value beyond 1e30 is a mask's fill (a dtype's lowest finite number).
+Fills must be at the same places. They do not count as the largest value, because any other difference would vanish beside them.
 """
 
 import re
@@ -25,7 +25,7 @@ Table = Sequence[Mapping[str, Json]]
 
 @dataclass(frozen=True)
 class Difference:
-    """`relative` and `absolute` error, the `place` of the array, and a `message` where the error is no number: other shapes, NaN."""
+    """`relative` and `absolute` error, the `place` of the array, and a `message` for other shapes, NaN and infinity."""
 
     relative: float = 0.0
     absolute: float = 0.0
@@ -81,7 +81,7 @@ def difference(a: ArrayLike, b: ArrayLike, place: str = "", floor: float = 0.0, 
         kinds = [f"{int((~np.isfinite(x)).sum())} of {x.size}" for x in (a, b)]
         return _infinite(place, f"Expected finite numbers. Received: {kinds[0]} and {kinds[1]} not finite")
     fills = [np.where(np.abs(x) >= FILL.get(dtype, LARGEST), np.sign(x), 0.0) for x in (a, b)]
-    if not np.array_equal(*fills):
+    if not np.array_equal(fills[0], fills[1]):
         return _infinite(place, f"{int(np.sum(fills[0] != fills[1]))} masked places differ")
     distance = np.abs(np.where(fills[0] == 0, a, 0.0) - np.where(fills[0] == 0, b, 0.0))
     absolute = float(np.max(distance, initial=0.0))

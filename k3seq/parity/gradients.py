@@ -56,7 +56,7 @@ class Gradients:
 
     def __call__(
         self, data: Data | None = None, state: Sequence[Tensor] | None = None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], dict[str, list[Tensor]] | None]:
+    ) -> tuple[Tensor, list[Tensor], Sequence[Tensor], dict[str, list[Tensor]] | None]:
         """(loss, outputs, state afterwards, gradients or None) from the current weights.
 
         Args:
@@ -66,10 +66,10 @@ class Gradients:
         flat = tree.flatten(self.data if data is None else self._inputs(data))
         tensors = {i: keras.ops.convert_to_tensor(flat[i]) for i in (*self.floating, *self.rest)}
         point = {"weights": [v.value for v in self.trainable], "inputs": [tensors[i] for i in self.floating]}
-        state = [v.value for v in self.subject.state] if state is None else state
-        found = self.run(point, state, [tensors[i] for i in self.rest])
-        (loss, (outputs, state)), gradients = found if self.gradients else (found, None)
-        return loss, outputs, list(state), gradients
+        before = [v.value for v in self.subject.state] if state is None else state
+        found = self.run(point, before, [tensors[i] for i in self.rest])
+        (loss, (outputs, after)), gradients = found if self.gradients else (found, None)
+        return loss, outputs, after, gradients
 
     def input_names(self) -> list[str]:
         """The places of the floating inputs, such as `inputs` or `call/initial_state/0`."""

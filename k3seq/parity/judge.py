@@ -64,8 +64,8 @@ def locate(exam: Examination, check: str, pair: tuple[str, str], requests: Seque
     calls = _calls(exam, "training" if "training" in exam.modes() else "inference", pair)
     if check == "gradients":
         for request in requests:
-            gradients = [exam.renamed(name, exam.answers[request][name].get("weights", {})) for name in pair]
-            place = bisect.last_wrong_gradient(calls[0] if calls else [], *gradients, limit)
+            ours, theirs = (exam.renamed(name, exam.answers[request][name].get("weights", {})) for name in pair)
+            place = bisect.last_wrong_gradient(calls[0] if calls else [], ours, theirs, limit)
             if place:
                 return str(place)
         return ""
@@ -97,7 +97,8 @@ def _training_step(
         after = exam.renamed(name, answer["weights"])
         moves.append({path: after[path] - start[path] for path in after if start[path].dtype.kind == "f"})
     # A step of Adam divides a gradient by its own size: only a difference that is large beside the step points to a layer.
-    place = bisect.last_wrong_gradient(calls[0] if calls else [], *moves, 1e-3 if optimizer == "adam" else 10 * limit)
+    relative = 1e-3 if optimizer == "adam" else 10 * limit
+    place = bisect.last_wrong_gradient(calls[0] if calls else [], moves[0], moves[1], relative)
     if place is None:
         return f"training step {step}" if step is not None else ""
     return f"{place}, training step {0 if step is None else step}"

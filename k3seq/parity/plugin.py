@@ -4,7 +4,7 @@
         parity("my_package.layers:MyLayer", arguments={"units": 4}, inputs=(2, 5, 3))
 
 This process imports neither Keras nor a framework: one process per backend starts when the first test asks for the fixture, and
-serves the whole run. Backends and tolerances come from `backends_matrix.yml` in pytest's root folder, else from k3seq's defaults.
+serves the whole run. Backends and tolerances come from `backends_matrix.yml` in pytest's root folder, or are k3seq's defaults.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Checks the options before any test runs."""
     config.addinivalue_line("markers", "parity: compares backends; added to every test with the fixture `parity`")
-    for name in config.getoption("--parity-report"):
+    for name in _report_files(config):
         path = pathlib.Path(name)
         if path.suffix not in SUFFIXES or not path.absolute().parent.is_dir():
             raise pytest.UsageError(f"Expected --parity-report FILE{' or FILE'.join(SUFFIXES)} in a folder. Received: {name}")
@@ -186,6 +186,10 @@ def _total(config: pytest.Config) -> Report:
     return config.stash.setdefault(REPORT, Report(required=_named(config) is not None))
 
 
+def _report_files(config: pytest.Config) -> list[str]:
+    return config.getoption("--parity-report") or []
+
+
 def _matrix(config: pytest.Config) -> Matrix:
     from k3seq.runtime import matrix
 
@@ -209,7 +213,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
         workeroutput[ROWS] = plain(total.to_json())
         return
-    write(total.to_json(), session.config.getoption("--parity-report"))
+    write(total.to_json(), _report_files(session.config))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -242,6 +246,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if total is None or hasattr(config, "workeroutput"):
         return
     cases = len({row.case for row in total.rows if row.case})
-    files = "".join(f"; see {name}" for name in config.getoption("--parity-report"))
+    files = "".join(f"; see {name}" for name in _report_files(config))
     summary = f"{cases} case{'s' * (cases != 1)} on {', '.join(total.backends)}: {total.counts()}"
     terminalreporter.write_line(f"parity: {summary}{files}")

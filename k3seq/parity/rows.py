@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from k3seq.parity.verdicts import COMPARED, FAILING, PASSING, VERDICTS, case_label
 from k3seq.typing import Json
@@ -62,8 +63,11 @@ class Row:
     def from_json(cls, values: Mapping[str, Json]) -> "Row":
         """The row that `Report.to_json` wrote; text such as "Infinity" becomes a number again."""
         numbers = ("relative", "absolute", "tolerance", "seconds")
-        read = {name: float(value) if name in numbers and value is not None else value for name, value in values.items()}
-        return cls(**(read | {"pair": tuple(values["pair"])}))
+        read: dict[str, Any] = {
+            name: float(value) if name in numbers and value is not None else value for name, value in values.items()
+        }
+        read["pair"] = tuple(values["pair"])
+        return cls(**read)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,9 @@ def named(name: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ModuleNotFoundError, AttributeError, ValueError) as error:  # ValueError: an empty module name
-        raise UsageError(f"Expected package.module:name of an object that can be imported. Received: {name} ({error})") from error
+        raise UsageError(
+            f"Expected package.module:name of an object that can be imported. Received: {name} ({error})"
+        ) from error
     return found
 
 
@@ -101,6 +103,10 @@ def arrays(value: Nested) -> dict[str, NDArray[Any]]:
     return {f"output/{place}" if place else "output": leaf for place, leaf in found.items()}
 
 
+def _map(function: Callable[[Any], Any], value: Nested) -> Nested:
+    return tree.map_structure(function, value)
+
+
 class Subject:
     """A case on this backend.
 
@@ -167,11 +173,11 @@ class Subject:
         # Keras on torch finds the specs by running the layer on uninitialized memory: ids out of range, and a changed state.
         before = [(v, array(v.value)) for v in self.layer.variables] if self.layer.built else []
         try:
-            return self.call(tree.map_structure(symbol, self.data), None)
+            return self.call(_map(symbol, self.data), None)
         except Exception:  # which kind depends on the backend; a wrong call fails again below, on the real inputs
             for variable, value in before:
                 variable.assign(value)
-            return tree.map_structure(symbol, self.outputs(self.data))
+            return _map(symbol, self.outputs(self.data))
         finally:
             for variable, value in before:
                 variable.assign(value)
@@ -185,7 +191,7 @@ class Subject:
 
     def outputs(self, data: Data, training: bool | None = None) -> Nested:
         """The outputs of a plain call, eager where the backend is."""
-        tensors = tree.map_structure(lambda leaf: ops.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, data)
+        tensors = _map(lambda leaf: ops.convert_to_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf, data)
         with precision(self.dtype):
             return self.call(tensors, training)
 

@@ -179,7 +179,8 @@ def _functional(made: Subject) -> keras.Model:
             return inputs[-1]
         return leaf
 
-    return keras.Model(inputs, made.call(tree.map_structure(symbol, made.data), None))
+    data: Any = tree.map_structure(symbol, made.data)
+    return keras.Model(inputs, made.call(data, None))
 
 
 def unknown_factories(payload: Payload) -> list[str]:

@@ -1,4 +1,4 @@
-"""An HTML page that needs no other file: no network, no scripts, pictures inside. Everything that is not `Markup` is escaped."""
+"""An HTML page that needs no other file, no network and no scripts. Everything that is not `Markup` is escaped."""
 
 import functools
 import io

@@ -12,25 +12,22 @@ from k3seq.data import checks
 from k3seq.layers import BidirectionalLSTM
 from k3seq.layers.masks import masked_mean, masked_softmax
 from k3seq.parity.divergences.observation import Observation, raised
+from k3seq.parity.subject import array
 from k3seq.typing import ArrayLike, NDArray, Tensor
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    return ops.convert_to_numpy(tensor)
 
 
 def _gradient(function: Callable[..., Tensor], *points: ArrayLike) -> list[NDArray[Any]]:
     """The gradients of the sum of `function(*points)` for each point."""
     _, gradients = backend.value_and_grad(lambda given: ops.sum(function(*given)))([np.asarray(p, "float32") for p in points])
-    return [_array(gradient) for gradient in gradients]
+    return [array(gradient) for gradient in gradients]
 
 
 def average_pooling_at_the_border() -> Observation:
     x = np.array([0, 0, 0, 6], "float32").reshape(1, 4, 1)
     pool = keras.layers.AveragePooling1D(3, 2, padding="same")
-    last = float(_array(pool(x))[0, 1, 0])  # windows [0, 0, 0] and [0, 6]
+    last = float(array(pool(x))[0, 1, 0])  # windows [0, 0, 0] and [0, 6]
     padded = (np.pad(one, [(0, 0), (0, 1), (0, 0)]) for one in (x, np.ones_like(x)))
-    summed, counted = (_array(ops.average_pool(one, 3, 2)) for one in padded)
+    summed, counted = (array(ops.average_pool(one, 3, 2)) for one in padded)
     control = float((summed / counted)[0, 1, 0])
     return Observation(
         f"the mean of 0 and 6 is {last:g}",
@@ -43,7 +40,7 @@ def average_pooling_at_the_border() -> Observation:
 def attention_without_a_key() -> Observation:
     x, v = np.ones((1, 1, 1, 1), "float32"), np.ones((1, 4, 1, 1), "float32")
     mask = np.zeros((1, 1, 1, 4), bool)
-    forward = float(_array(ops.dot_product_attention(x, v, v, mask=mask)).item())
+    forward = float(array(ops.dot_product_attention(x, v, v, mask=mask)).item())
     stock = float(_gradient(lambda value: ops.dot_product_attention(x, v, value, mask=mask), v)[0].sum())
 
     def masked_sum(value: Tensor) -> Tensor:
@@ -110,7 +107,7 @@ def variance_far_from_zero() -> Observation:
 
     def last(shift: float) -> float:
         layer = keras.layers.BatchNormalization(epsilon=1e-6)
-        return float(_array(layer((spread + shift).astype("float32")[:, None], training=True))[-1, 0])
+        return float(array(layer((spread + shift).astype("float32")[:, None], training=True))[-1, 0])
 
     far, near = last(3000.0), last(0.0)
     return Observation(
@@ -124,7 +121,7 @@ def variance_far_from_zero() -> Observation:
 def add_of_a_column() -> Observation:
     column = np.array([[[1], [2]]], "float32")  # (1, 2, 1): the same number along the last axis
     x = ops.zeros((1, 2, 2))
-    found, ours = (_array(total)[0].tolist() for total in (ops.add(x, column), x + ops.convert_to_tensor(column)))
+    found, ours = (array(total)[0].tolist() for total in (ops.add(x, column), x + ops.convert_to_tensor(column)))
     right = [[1.0, 1.0], [2.0, 2.0]]
     return Observation(f"{found}", f"{ours} with the operator +", found != right, ours == right)
 
@@ -136,7 +133,7 @@ def unrolled_zero_outputs() -> Observation:
         layer = keras.layers.LSTM(1, return_sequences=True, zero_output_for_mask=True, unroll=unroll)
         layer.build(x.shape)
         layer.set_weights([np.ones(w.shape, "float32") for w in layer.weights])
-        return float(_array(layer(x, mask=mask))[0, 1, 0])
+        return float(array(layer(x, mask=mask))[0, 1, 0])
 
     unrolled, scanned = last(True), last(False)
     return Observation(f"{unrolled:.3f} at a masked step", f"{scanned:g} with unroll=False", unrolled != 0.0, scanned == 0.0)
@@ -163,7 +160,7 @@ def category_above() -> Observation:
     layer = keras.layers.CategoryEncoding(3, output_mode="multi_hot")
 
     def encoded(token: int) -> list[float]:
-        return _array(layer(np.array([token], "int32"))).tolist()
+        return array(layer(np.array([token], "int32"))).tolist()
 
     failed = raised(lambda: encoded(3))
     refused, accepted = raised(lambda: checks.check_ids([3], 3)), not raised(lambda: checks.check_ids([2], 3))
@@ -176,7 +173,7 @@ def bicubic_kernel() -> Observation:
     impulse[0, 2] = 1.0
 
     def centre(interpolation: str) -> float:
-        return float(_array(ops.image.resize(impulse, (12, 1), interpolation))[0, 4, 0, 0])
+        return float(array(ops.image.resize(impulse, (12, 1), interpolation))[0, 4, 0, 0])
 
     cubic, linear = centre("bicubic"), centre("bilinear")  # Keys' kernel with a = -1/2 at a quarter: 111/128
     return Observation(
@@ -186,6 +183,6 @@ def bicubic_kernel() -> Observation:
 
 def mean_of_no_step() -> Observation:
     x, mask = np.ones((1, 2, 1), "float32"), np.zeros((1, 2), bool)
-    stock = _array(keras.layers.GlobalAveragePooling1D()(x, mask=mask)).item()
-    ours = _array(masked_mean(ops.convert_to_tensor(x), ops.convert_to_tensor(mask))).item()
+    stock = array(keras.layers.GlobalAveragePooling1D()(x, mask=mask)).item()
+    ours = array(masked_mean(ops.convert_to_tensor(x), ops.convert_to_tensor(mask))).item()
     return Observation(f"{stock}", f"{ours:g} with k3seq.layers.masks.masked_mean", bool(np.isnan(stock)), ours == 0.0)

@@ -19,8 +19,8 @@ def markdown(entries: list[Divergence]) -> str:
         "Where Keras behaves differently on JAX, TensorFlow and PyTorch, why, and what to do about it.",
         "",
         f"Seen with {versions}, on a CPU. `k3seq divergences` runs every reproducer in one process per backend and reports",
-        "which divergences the installed Keras still has; `k3seq divergences ID` runs one. Each reproducer also runs the correct",
-        "form. It is reported as broken where that form has the divergence too.",
+        "which divergences the installed Keras still has; `k3seq divergences ID` runs one. Each reproducer also runs the",
+        "correct form. It is reported as broken where that form has the divergence too.",
         "",
         f"This page is made by `{COMMAND}` from `k3seq/parity/divergences/known.yml`; a test compares the two.",
     ]

@@ -9,6 +9,7 @@ from keras import ops, tree
 
 from k3seq.layers import LSTM
 from k3seq.parity.divergences.observation import Observation, raised
+from k3seq.parity.subject import array
 from k3seq.typing import NDArray, Shape, Tensor
 
 X = np.linspace(-1.0, 1.0, 12, dtype="float32").reshape(1, 4, 3)
@@ -51,7 +52,7 @@ def unrolled_backwards_masked_lstm() -> Observation:
 
 
 class _Total(keras.layers.Layer):
-    """The running sum over steps: by `ops.scan` over two sequences, or by `ops.cumsum`, which does not need the number of steps."""
+    """The running sum over steps: by `ops.scan` over two sequences, or by `ops.cumsum`, which needs no number of steps."""
 
     def __init__(self, scans: bool):
         super().__init__()
@@ -61,10 +62,10 @@ class _Total(keras.layers.Layer):
     def call(self, x: Tensor) -> Tensor:
         if not self.scans:
             return ops.cumsum(x * self.scale, axis=1)
-        parts = ops.moveaxis(x * self.scale, 1, 0)
+        parts: Tensor = ops.moveaxis(x * self.scale, 1, 0)
         step = lambda carry, pair: (carry + pair[0] * pair[1], carry + pair[0] * pair[1])  # noqa: E731
-        _, totals = ops.scan(step, ops.zeros_like(parts[0]), (parts, ops.ones_like(parts)))
-        return ops.moveaxis(totals, 0, 1)
+        scanned: Any = ops.scan(step, ops.zeros_like(parts[0]), (parts, ops.ones_like(parts)))
+        return ops.moveaxis(scanned[1], 0, 1)
 
     def compute_output_shape(self, shape: Shape) -> Shape:
         return shape
@@ -87,7 +88,8 @@ def scan_of_another_size() -> Observation:
 
     def scan(size: int) -> Tensor:
         step = lambda carry, part: (carry, ops.ones((size,)))  # noqa: E731
-        return ops.scan(step, ops.zeros((2,)), x)[1]
+        scanned: Any = ops.scan(step, ops.zeros((2,)), x)
+        return scanned[1]
 
     other, same = raised(lambda: scan(4)), raised(lambda: scan(2))
     return Observation(other or "runs", same or "runs where the output is shaped like the carry", bool(other), not same)
@@ -126,7 +128,8 @@ def _check(result: NDArray[Any] | str, expected: float) -> tuple[bool, str]:
 
 def gradient_of_a_while_loop() -> Observation:
     def doubled_thrice(x: Tensor) -> Tensor:
-        return ops.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * 2.0), (0, x))[1]
+        looped: Any = ops.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * 2.0), (0, x))
+        return looped[1]
 
     def unrolled(x: Tensor) -> Tensor:
         return x * 2.0 * 2.0 * 2.0
@@ -194,7 +197,7 @@ def state_of_rank_three() -> Observation:
 
     def outputs(matrix_first: bool) -> NDArray[Any]:
         layer = keras.layers.RNN(_Cell(matrix_first), return_sequences=True)
-        return ops.convert_to_numpy(layer(X, mask=mask))[0]
+        return array(layer(X, mask=mask))[0]
 
     kept = np.where(mask[0][:, None], X[0], 0.0).cumsum(axis=0)
     failed = raised(lambda: outputs(True))

@@ -50,7 +50,8 @@ class _Cut(keras.layers.Layer):
 
     def call(self, x: Tensor, lengths: Tensor) -> Tensor:
         if self.keep:
-            return ops.where(ops.arange(4)[None, :, None] < lengths[:, None, None], x, 0.0)
+            steps: Tensor = ops.arange(4)
+            return ops.where(steps[None, :, None] < lengths[:, None, None], x, 0.0)
         return x[:, : ops.max(lengths)]
 
     def compute_output_shape(self, x_shape: Shape, lengths_shape: Shape) -> Shape:
@@ -69,7 +70,7 @@ def shape_from_data() -> Observation:
 
 
 class _Named(keras.layers.Layer):
-    def build(self, query_shape: Shape, memory_shape: Shape) -> None:
+    def build(self, query_shape: Shape, memory_shape: Shape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # Keras passes the shapes by name
         self.kernel = self.add_weight(shape=(query_shape[-1], memory_shape[-1]))
 
     def call(self, query: Tensor, memory: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class _Named(keras.layers.Layer):
 
 
 class _Misnamed(keras.layers.Layer):
-    def build(self, first: Shape, second: Shape) -> None:
+    def build(self, first: Shape, second: Shape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # the trap
         self.kernel = self.add_weight(shape=(first[-1], second[-1]))
 
     def call(self, query: Tensor, memory: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ def names_of_build_arguments() -> Observation:
 
 
 def numbered_paths() -> Observation:
-    def path(**name: str) -> str:
+    def path(**name: Any) -> str:
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, **name)], **name)
         return model.weights[0].path
 
@@ -104,8 +105,8 @@ def stateless_call_infers() -> Observation:
     trainable, non_trainable = ([v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables))
 
     def moved(**mode: bool) -> bool:
-        _, after = model.stateless_call(trainable, non_trainable, np.full((4, 2), 9.0, "float32"), **mode)
-        return any(bool(ops.any(new != old)) for new, old in zip(after, non_trainable, strict=True))
+        result: Any = model.stateless_call(trainable, non_trainable, np.full((4, 2), 9.0, "float32"), **mode)
+        return any(bool(ops.any(new != old)) for new, old in zip(result[1], non_trainable, strict=True))
 
     silent, trained = not moved(), moved(training=True)
     return Observation("runs as inference" if silent else "trains", "training=True moves the means", silent, trained)

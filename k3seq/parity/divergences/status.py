@@ -10,7 +10,7 @@ from k3seq.runtime.workers import Failure, Worker
 
 TIMEOUT = 180.0  # seconds that a reproducer may take, the start of its process included
 OBSERVE = "k3seq.parity.divergences.observation:observe"
-# present: listed for this backend and seen; gone: listed and not seen; absent: not listed and not seen; new: not listed and seen
+# present: listed for this backend and seen; gone: listed, not seen; absent: neither listed nor seen; new: seen, not listed
 # not applicable: the values of several backends are compared, those here are equal, and not all listed backends are here
 # broken: the reproducer failed, or the correct form has the divergence too
 STATUSES = ("present", "gone", "absent", "new", "not applicable", "broken")

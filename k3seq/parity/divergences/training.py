@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from k3seq.parity.divergences.observation import Observation, raised
+from k3seq.parity.subject import array
 from k3seq.train.optimizers import DenseGradients
 from k3seq.typing import Shape, Tensor
 
@@ -57,9 +58,9 @@ def clipping_hides_it() -> Observation:
 class _Centred(keras.layers.Layer):
     """A scale and a bias, then the mean over the batch is subtracted, which removes the bias."""
 
-    def build(self, shape: Shape) -> None:
-        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
-        self.bias = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bias")
+    def build(self, input_shape: Shape) -> None:
+        self.scale = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="scale")
+        self.bias = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="bias")
 
     def call(self, x: Tensor) -> Tensor:
         y = x * self.scale + self.bias
@@ -117,15 +118,16 @@ class _Reads(keras.callbacks.Callback):
         self.variable = variable
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.at_once = raised(lambda: ops.convert_to_numpy(self.variable.value))
-        self.model.get_weights()
-        self.synced = raised(lambda: ops.convert_to_numpy(self.variable.value))
+        self.at_once = raised(lambda: array(self.variable.value))
+        model: Any = self.model
+        model.get_weights()
+        self.synced = raised(lambda: array(self.variable.value))
 
 
 def variables_held_during_fit() -> Observation:
     model = _compiled([keras.layers.Dense(1)], (2,), "sgd", "mse")
     reads = _Reads(model.layers[0].kernel)
-    model.fit(ONES, ONES[:, :1], callbacks=[reads], verbose=0)
+    model.fit(ONES, ONES[:, :1], callbacks=[reads], verbose=0)  # pyright: ignore[reportArgumentType]  # Keras declares str
     return Observation(
         reads.at_once or "readable", reads.synced or "readable after get_weights", bool(reads.at_once), not reads.synced
     )
@@ -142,7 +144,7 @@ def no_loss_is_zero() -> Observation:
 def steps_per_execution() -> Observation:
     def fails(steps: int) -> str | None:
         model = _compiled([keras.layers.Dense(1)], (2,), "sgd", "mse", steps_per_execution=steps)
-        return raised(lambda: model.fit(ONES, ONES[:, :1], batch_size=2, verbose=0))
+        return raised(lambda: model.fit(ONES, ONES[:, :1], batch_size=2, verbose=0)  # pyright: ignore[reportArgumentType]  # Keras declares str)
 
     two, one = fails(2), fails(1)
     return Observation(two or "trains", one or "trains with 1", bool(two), not one)
@@ -165,8 +167,8 @@ def values_kept_from_before_a_step() -> Observation:
     model.train_on_batch(ONES, ONES[:, :1])
     kept, copied = variable.value, variable.numpy()
     model.train_on_batch(ONES, ONES[:, :1])
-    lost = raised(lambda: ops.convert_to_numpy(kept))
-    changed = not lost and not np.allclose(ops.convert_to_numpy(kept), 0.8)
+    lost = raised(lambda: array(kept))
+    changed = not lost and not np.allclose(array(kept), 0.8)
     seen = lost or ("changed by the step" if changed else "as it was")
     right = np.allclose(copied, 0.8) and not np.allclose(variable.numpy(), 0.8)  # 1 - 0.1 * 2; then the second step
     return Observation(seen, f"variable.numpy() is a copy: {copied.ravel()}", bool(lost or changed), bool(right))
@@ -195,5 +197,8 @@ def gradient_through_assign() -> Observation:
 
     through, direct = trained(True), trained(False)
     return Observation(
-        f"weight {through:g} after a step of -0.5", f"{direct:g} where the weight is used directly", through != 1.0, direct == 0.5
+        f"weight {through:g} after a step of -0.5",
+        f"{direct:g} where the weight is used directly",
+        through != 1.0,
+        direct == 0.5,
     )
