@@ -15,6 +15,7 @@ from k3seq.typing import Shape, Tensor
 IDS = np.array([[1, 2, 1, 3, 1, 2]], "int32")
 UPSTREAM = np.linspace(-1.0, 2.0, 18, dtype="float32").reshape(1, 6, 3)
 ONES = np.ones((4, 2), "float32")
+SILENT: Any = 0  # Keras declares `verbose` as str
 
 
 def weighted_sum(y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class _Reads(keras.callbacks.Callback):
 def variables_held_during_fit() -> Observation:
     model = _compiled([keras.layers.Dense(1)], (2,), "sgd", "mse")
     reads = _Reads(model.layers[0].kernel)
-    model.fit(ONES, ONES[:, :1], callbacks=[reads], verbose=0)  # pyright: ignore[reportArgumentType]  # Keras declares str
+    model.fit(ONES, ONES[:, :1], callbacks=[reads], verbose=SILENT)
     return Observation(
         reads.at_once or "readable", reads.synced or "readable after get_weights", bool(reads.at_once), not reads.synced
     )
@@ -144,7 +145,7 @@ def no_loss_is_zero() -> Observation:
 def steps_per_execution() -> Observation:
     def fails(steps: int) -> str | None:
         model = _compiled([keras.layers.Dense(1)], (2,), "sgd", "mse", steps_per_execution=steps)
-        return raised(lambda: model.fit(ONES, ONES[:, :1], batch_size=2, verbose=0)  # pyright: ignore[reportArgumentType]  # Keras declares str)
+        return raised(lambda: model.fit(ONES, ONES[:, :1], batch_size=2, verbose=SILENT))
 
     two, one = fails(2), fails(1)
     return Observation(two or "trains", one or "trains with 1", bool(two), not one)
