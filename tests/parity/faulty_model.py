@@ -1,7 +1,7 @@
 """A small model in which one fault can be planted, on one backend only.
 
-The layers are written out here, so that a fault is a line of code next to the right one, as in a backend's kernel, a custom call
-or a port.
+The layers are written out here, so that a fault is a line of code next to the right one, as in a
+backend's kernel, a custom call or a port.
 """
 
 import keras

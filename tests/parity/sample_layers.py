@@ -20,8 +20,8 @@ class Shift(keras.layers.Layer):
     """Adds a weight, with a fault on one backend.
 
     Args:
-        fault: "wrong" (other numbers from step 2 on), "wrong-float32" (the same, and an error in float64 on every backend), "more"
-            (a second weight), "raises", "ends" (the process) or "waits" (a minute); empty: none.
+        fault: "wrong" (other numbers from step 2 on), "wrong-float32" (the same, and an error in float64 on every backend),
+            "more" (a second weight), "raises", "ends" (the process) or "waits" (a minute); empty: none.
     """
 
     def __init__(self, fault="", **kwargs):
