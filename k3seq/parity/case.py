@@ -88,7 +88,7 @@ class Case:
             arguments), or None for a model that has its own loss. The loss of a bare layer is the squared distance of its
             outputs to random targets.
         rates: learning rates of the two optimizers, {"sgd": 0.1, "adam": 0.01}.
-        batches: number of batches that training cycles through; specs are drawn anew for each, arrays stay.
+        batches: number of batches that training cycles through; each has new draws of the specs, arrays stay.
         decode: options of greedy decoding for a model with `start` and `step`: {"max_steps", "start", "end"}; or
             `package.module:name` of a function (model, inputs) -> tokens; or None.
         margin: decoded tokens that differ are a tie where the two best log-probabilities are nearer than this.

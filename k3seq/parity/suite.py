@@ -129,7 +129,8 @@ def resolve(targets: Iterable[str] | None, pool: Pool, inputs: Json = None) -> l
         answer = pool.request(present[0], f"{WORKER}:resolve", {"target": target, "inputs": inputs})
         if isinstance(answer, Failure):
             kind = UsageError if answer.kind in ("unknown", "exception") else K3SeqError
-            raise kind(without_escapes(f"{target}: {answer.message.removeprefix('UsageError: ')}"))
+            message = without_escapes(answer.message.removeprefix("UsageError: "))
+            raise kind(message if target in message else f"{target}: {message}")
         return [from_payload(payload) for payload in answer]
 
     found: list[Case] = []

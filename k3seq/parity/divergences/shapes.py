@@ -55,7 +55,7 @@ class _Cut(keras.layers.Layer):
         return x[:, : ops.max(lengths)]
 
     def compute_output_shape(self, x_shape: Shape, lengths_shape: Shape) -> Shape:
-        return (x_shape[0], None, x_shape[2])
+        return (lengths_shape[0], None, x_shape[2])
 
 
 def shape_from_data() -> Observation:
