@@ -28,13 +28,11 @@ def commands(text):
                     yield [word for word in words[1 : words.index("<") if "<" in words else None]]
 
 
-def test_the_python_example_learns_and_decodes(readme, capsys):
-    (code,) = blocks(readme, "python")
+def test_the_python_example_prints_what_stands_below_it(readme, capsys):
+    (code,), (printed,) = blocks(readme, "python"), blocks(readme, "text")
     assert len(code.strip().splitlines()) <= 20
-    values = {}
-    exec(compile(code, "README.md", "exec"), values)  # noqa: S102
-    assert values["history"]["loss"][-1] < 0.5 * values["history"]["loss"][0]
-    assert "reversed is [" in capsys.readouterr().out
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+    assert capsys.readouterr().out == printed
 
 
 @pytest.mark.once

@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Checks the options before any test runs."""
     config.addinivalue_line("markers", "parity: compares backends; added to every test with the fixture `parity`")
+    config.addinivalue_line("markers", "once: does not depend on the backend; `k3seq matrix` runs it on one backend only")
     for name in _report_files(config):
         path = pathlib.Path(name)
         if path.suffix not in SUFFIXES or not path.absolute().parent.is_dir():
