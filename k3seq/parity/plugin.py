@@ -109,18 +109,23 @@ class Parity:
         Raises:
             UsageError: an unknown target, check or dtype.
         """
+        from k3seq.errors import UsageError
         from k3seq.parity import Case, resolve, run_parity
 
+        __tracebackhide__ = True  # pytest shows the line of the test and the message
         self._calls += 1
-        if isinstance(target, Case):
-            cases = [target]
-        elif inputs is None and call is None and arguments is None and self.pool is not None:
-            cases = resolve([target], self.pool)
-        else:
-            default = self._node.nodeid.rpartition("/")[2] + (f" {self._calls}" if self._calls > 1 else "")
-            given = {"inputs": _specs(inputs), "call": _specs(dict(call or {})), "optional": optional}
-            cases = [Case(name or default, target, dict(arguments or {}), tolerances=dict(tolerances or {}), **given)]
-        report = run_parity(cases, self.backends, checks, pool=self.pool, dtypes=dtypes)
+        try:
+            if isinstance(target, Case):
+                cases = [target]
+            elif inputs is None and call is None and arguments is None and self.pool is not None:
+                cases = resolve([target], self.pool)
+            else:
+                default = self._node.nodeid.rpartition("/")[2] + (f" {self._calls}" if self._calls > 1 else "")
+                given = {"inputs": _specs(inputs), "call": _specs(dict(call or {})), "optional": optional}
+                cases = [Case(name or default, target, dict(arguments or {}), tolerances=dict(tolerances or {}), **given)]
+            report = run_parity(cases, self.backends, checks, pool=self.pool, dtypes=dtypes)
+        except UsageError as error:
+            raise UsageError(str(error)) from None
         _add(self._total, report.rows, report.seconds, report.backends)
         if not report.ok:
             pytest.fail(explain(report), pytrace=False)

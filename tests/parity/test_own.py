@@ -1,7 +1,7 @@
 """Every layer and model of k3seq on every backend: parameters, outputs, gradients, training, tokens, files in all directions.
 
-The normal run trains a few cases for a few steps, and uses training mode where it changes something. `pytest --heavy` runs every
-check of every case.
+The normal run trains a few cases for a few steps, and uses training mode where it changes something. `pytest --heavy` runs
+every check of every case.
 """
 
 import importlib

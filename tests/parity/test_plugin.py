@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import k3seq.parity
+from k3seq.errors import UsageError
 from k3seq.parity import Case, Report, Row, Spec, plugin
 from k3seq.runtime.matrix import installed
 
@@ -280,3 +281,13 @@ def test_a_report_that_is_not_ok_fails_the_test(monkeypatch):
     monkeypatch.setattr("k3seq.parity.suite.run_parity", lambda *arguments, **options: Report([ROW]))
     with pytest.raises(pytest.fail.Exception, match="a.py::test_x, forward, jax and torch: differs"):
         plugin.Parity(SimpleNamespace(nodeid="a.py::test_x"), None, None, Report())("p.m:L", inputs=(2, 3))
+
+
+def test_a_misspelt_target_is_a_usage_error_without_frames_of_k3seq(workers):
+    parity = plugin.Parity(SimpleNamespace(nodeid="a.py::test_x"), workers, None, Report())
+    with pytest.raises(
+        UsageError, match="Received: keras.layers:Dens .* has no attribute 'Dens'"
+    ) as caught:
+        parity("keras.layers:Dens", inputs=(2, 3))
+    files = [str(entry.path) for entry in caught.traceback]
+    assert len(files) == 2 and files[1].endswith("plugin.py") and caught.traceback[1].ishidden(caught)
