@@ -150,6 +150,11 @@ def _tokens(exam: Examination, request: str, pair: tuple[str, str], decoded: tup
     return exam.add("decode", pair, verdict, found, limit, where=where, message=f"{message} {note}".strip())
 
 
+def directions(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs (writer, reader) of the check `files`: all of them."""
+    return list(permutations(names, 2))
+
+
 def files(exam: Examination) -> None:
     """Compares weights and outputs of files: every backend writes one with weights of its own, and every other one reads it."""
     saved = {}
@@ -160,7 +165,7 @@ def files(exam: Examination) -> None:
     written = exam.succeeded("files", {name: future.result() for name, (_, future) in saved.items()})
     loads = {
         (w, r): exam.submit(r, "load", {key: saved[w][0][key] for key in ("folder", "name")})
-        for w, r in permutations(exam.paths, 2)
+        for w, r in directions(list(exam.paths))
         if w in written
     }
     for (writer, reader), future in loads.items():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from k3seq.parity import Case, Spec, run_parity
+from k3seq.parity import Case, Spec, judge, run_parity
 from parity.faulty_model import BACKEND, FAULTS, B, S, V
 
 pytestmark = pytest.mark.once
@@ -23,7 +23,9 @@ def pool(workers_of):
 
 @pytest.fixture(scope="module")
 def report(pool):
-    return run_parity([case(fault, (check,)) for fault, (check, _) in FAULTS.items()], [OTHER, BACKEND], pool=pool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "blame", lambda *arguments: "")  # one test below has the float64 reference
+        return run_parity([case(fault, (check,)) for fault, (check, _) in FAULTS.items()], [OTHER, BACKEND], pool=pool)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -43,6 +45,6 @@ def test_without_a_fault_every_check_passes(pool):
     assert report.ok and {row.check for row in report.rows} == set(checks)
 
 
-def test_the_float64_reference_names_the_wrong_backend(report):
-    [row] = [row for row in report.rows if row.case == "two gates swapped"]
+def test_the_float64_reference_names_the_wrong_backend(pool):
+    [row] = run_parity([case("two gates swapped", ("forward",))], [OTHER, BACKEND], pool=pool).rows
     assert row.judge.startswith(f"float64 reference ({OTHER}): {BACKEND} differs by ") and f"; {OTHER} (" in row.judge

@@ -285,9 +285,7 @@ def test_a_report_that_is_not_ok_fails_the_test(monkeypatch):
 
 def test_a_misspelt_target_is_a_usage_error_without_frames_of_k3seq(workers):
     parity = plugin.Parity(SimpleNamespace(nodeid="a.py::test_x"), workers, None, Report())
-    with pytest.raises(
-        UsageError, match="Received: keras.layers:Dens .* has no attribute 'Dens'"
-    ) as caught:
+    with pytest.raises(UsageError, match="Received: keras.layers:Dens .* has no attribute 'Dens'") as caught:
         parity("keras.layers:Dens", inputs=(2, 3))
     files = [str(entry.path) for entry in caught.traceback]
     assert len(files) == 2 and files[1].endswith("plugin.py") and caught.traceback[1].ishidden(caught)
