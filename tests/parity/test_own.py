@@ -1,7 +1,7 @@
 """Every layer and model of k3seq on every backend: parameters, outputs, gradients, training, tokens, files in all directions.
 
-The normal run trains a few cases for a few steps, uses training mode where it changes something, and each backend reads the file of
-one other backend. `pytest --heavy` runs every check of every case.
+The normal run trains a few cases for a few steps, uses training mode where it changes something, and lets each backend read a
+file of one other backend. `pytest --heavy` runs every check of every case.
 """
 
 import importlib

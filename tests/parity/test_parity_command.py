@@ -29,7 +29,7 @@ def found(workers, matrix):
         yield workers
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
-        patch.setattr("k3seq.parity.pool.Pool", shared)
+        patch.setattr("k3seq.parity.Pool", shared)
         results = parity.parity(["parity.sample_layers:stock"], NAMES, ["gradients", "sgd", "adam", "slots"])
     return results, printed.getvalue()
 
@@ -87,7 +87,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(capsys, options, message):
 
 
 def test_a_misspelt_target_is_one_line_and_exit_code_2(capsys, workers, monkeypatch):
-    monkeypatch.setattr("k3seq.parity.pool.Pool", lambda names: contextlib.nullcontext(workers))
+    monkeypatch.setattr("k3seq.parity.Pool", lambda names: contextlib.nullcontext(workers))
     assert main(["parity", "keras.layers:Dens", "--inputs", '{"shape": [2, 5]}']) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "Expected package.module:name" in line and "Received: keras.layers:Dens " in line
