@@ -105,10 +105,10 @@ def check_text(text: str) -> str:
     return text
 
 
-def check_texts(texts: Iterable[str]) -> Iterator[str]:
-    """Returns the texts one by one. Raises UsageError unless texts is an iterable of str, and not one str."""
+def check_texts(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
+    """Returns the texts one by one. Raises UsageError unless they are an iterable of str, and not one str."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise UsageError(f"Expected texts to be an iterable of str. Received: {texts!r:.40} of type {type(texts).__name__}")
+        raise UsageError(f"Expected {name} to be a list of str. Received: {texts!r:.40} of type {type(texts).__name__}")
     return map(check_text, texts)
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "SymbolTokenizer",
     "Tokenizer",
     "WordTokenizer",
+    "check_texts",
     "load",
     "of_kind",
 ]

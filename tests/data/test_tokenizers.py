@@ -163,7 +163,7 @@ def test_what_is_no_text_is_refused(kind, text):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_text_instead_of_several_is_refused(kind):
     for texts in ("abc", None, 5):
-        with pytest.raises(UsageError, match="Expected texts to be an iterable of str. Received: "):
+        with pytest.raises(UsageError, match="Expected texts to be a list of str. Received: "):
             tokenizers.of_kind(kind).fit(texts)
     with pytest.raises(UsageError, match="Expected text to be a str. Received: 97 of type int"):
         tokenizers.of_kind(kind).fit(b"abc")
