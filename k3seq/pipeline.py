@@ -8,6 +8,7 @@ losses.png       the history as a picture, where `k3seq train` drew it
 """
 
 import contextlib
+import importlib.util
 import math
 import os
 import sys
@@ -153,7 +154,8 @@ class Pipeline:
         Raises:
             DataError: the directory or a file in it cannot be written. A run that was there stays.
         """
-        with runs.replace_run(directory, self._record()) as folder, quiet_tensorflow():
+        import_tensorflow_quietly()
+        with runs.replace_run(directory, self._record()) as folder:
             self.source_tokenizer.save(folder / runs.SOURCE)
             self.target_tokenizer.save(folder / runs.TARGET)
             self.model.save(folder / runs.MODEL)
@@ -200,25 +202,31 @@ def load_model(path: str | Path) -> Any:
     registry.load_all()
     if not Path(path).is_file():
         raise DataError("Expected a .keras file. Received: no such file", path)
+    import_tensorflow_quietly()
     try:
-        with quiet_tensorflow():
-            return keras.saving.load_model(path)
+        return keras.saving.load_model(path)
     except Exception as error:  # Keras raises a dozen kinds for a broken archive; the user needs one line.
         raise DataError(f"Expected a Keras model that can be read. Received: {_first_line(error)}", path) from error
 
 
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Hides TensorFlow's start-up messages: Keras imports it to save or load a model, on every backend."""
-    name = "TF_CPP_MIN_LOG_LEVEL"
-    if "tensorflow" in sys.modules or name in os.environ:
-        yield
+def import_tensorflow_quietly() -> None:
+    """Lets Keras import TensorFlow with standard error closed.
+
+    Keras imports TensorFlow, where it is installed, to save or load a model on any backend. TensorFlow's start-up messages come
+    from C++ and ignore TF_CPP_MIN_LOG_LEVEL.
+    """
+    if "tensorflow" in sys.modules or importlib.util.find_spec("tensorflow") is None:
         return
-    os.environ[name] = "3"
-    try:
-        yield
-    finally:
-        del os.environ[name]
+    import keras
+
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # there is no standard error
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        keras.saving.serialize_keras_object(np.zeros(1))  # the shortest public call that makes Keras import TensorFlow
 
 
 def _first_line(error):
