@@ -76,8 +76,10 @@ class Pipeline:
                 or above the target vocabulary size; length_penalty is not finite, or is given for greedy decoding.
         """
         results = []
-        options = dict(beam_width=beam_width, length_penalty=length_penalty, max_source_tokens=max_source_tokens)
-        for found, _ in self.batches(lines, batch_size, **options):
+        batches = self.batches(
+            lines, batch_size, beam_width=beam_width, length_penalty=length_penalty, max_source_tokens=max_source_tokens
+        )
+        for found, _ in batches:
             results += found
             if on_batch:
                 on_batch(len(results))
