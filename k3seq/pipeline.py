@@ -37,6 +37,9 @@ class Pipeline:
         source_tokenizer, target_tokenizer: of `k3seq.data.tokenizers`.
         max_steps: longest result in tokens.
         history: how the model was trained, a dict of JSON values.
+
+    Raises:
+        UsageError: max_steps is below 1, or a tokenizer has more ids than the model.
     """
 
     def __init__(
@@ -47,6 +50,13 @@ class Pipeline:
         max_steps: int,
         history: dict[str, Json] | None = None,
     ):
+        if type(max_steps) is not int or max_steps < 1:
+            raise UsageError(f"Expected max_steps of at least 1. Received: {max_steps!r}")
+        for side, tokenizer in (("source", source_tokenizer), ("target", target_tokenizer)):
+            size = getattr(model, f"{side}_vocabulary_size", None)
+            if size is not None and tokenizer.vocabulary_size > size:
+                received = f"{tokenizer.vocabulary_size} ids"
+                raise UsageError(f"Expected a {side} tokenizer of at most {size} ids, like the model. Received: {received}")
         self.model, self.source_tokenizer, self.target_tokenizer = model, source_tokenizer, target_tokenizer
         self.max_steps, self.history = max_steps, history or {}
 
@@ -184,13 +194,12 @@ class Pipeline:
 
     @classmethod
     def _load(cls, record, parts):
-        max_steps = record.pop("max_steps", None)
-        if type(max_steps) is not int or max_steps < 1:
-            raise DataError(
-                f"Expected max_steps of at least 1. Received: {max_steps!r}", parts[runs.MODEL].with_name(runs.RECORD)
-            )
         source, target = (tokenizers.load(parts[name]) for name in (runs.SOURCE, runs.TARGET))
-        return cls(load_model(parts[runs.MODEL]), source, target, max_steps, record)
+        model = load_model(parts[runs.MODEL])
+        try:
+            return cls(model, source, target, record.pop("max_steps", None), record)
+        except UsageError as error:
+            raise DataError(str(error), parts[runs.MODEL].with_name(runs.RECORD)) from error
 
 
 def load_model(path: str | Path) -> Any:

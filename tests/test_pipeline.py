@@ -165,6 +165,17 @@ def test_a_run_without_a_longest_result_is_refused(copied, max_steps):
         Pipeline.load(copied)
 
 
+def test_what_does_not_fit_together_is_refused(lstm):
+    large = CharTokenizer("abcdefg")
+    for arguments, words in (
+        ((large, lstm.target_tokenizer, 6), "a source tokenizer of at most 8 ids, like the model. Received: 11 ids"),
+        ((lstm.source_tokenizer, large, 6), "a target tokenizer of at most 8 ids, like the model. Received: 11 ids"),
+        ((lstm.source_tokenizer, lstm.target_tokenizer, 0), "max_steps of at least 1. Received: 0"),
+    ):
+        with pytest.raises(UsageError, match=f"Expected {words}"):
+            Pipeline(lstm.model, *arguments)
+
+
 def test_a_save_that_fails_leaves_the_older_run(lstm, copied):
     class Failing:
         def save(self, path):

@@ -241,6 +241,9 @@ def test_source_batches_use_the_smallest_width_that_holds_them():
         list(source_batches(["a", "abcabc"], CHARS, 1, widths=[5, 2]))
     with pytest.raises(UsageError, match="at most 4 source tokens. Received: 5 in line 3"):
         list(source_batches(["a", "", "abcab", "abcabc"], CHARS, 4, widths=[5, 2], max_tokens=4))
+    for most in (0, 1.5, "2"):
+        with pytest.raises(UsageError, match=f"Expected at least 1 token in the longest line allowed. Received: {most!r}"):
+            next(source_batches(["a"], CHARS, 1, max_tokens=most))
     for batch_size in (0, 1.5, "2"):
         with pytest.raises(UsageError, match=f"batch_size={batch_size!r}"):
             next(source_batches(["a"], CHARS, batch_size))
