@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -188,6 +190,33 @@ def test_a_save_that_fails_leaves_the_older_run(lstm, copied):
     assert sorted(os.listdir(copied)) == ["model.keras", "run.json", "source.json", "target.json"]
     again = Pipeline.load(copied)
     assert again.decode(LINES) == lstm.decode(LINES) and again.max_steps == 6
+
+
+# Saves two pipelines in turn. The order of the vocabulary and max_steps differ, so that mixed files would be seen.
+SAVES = """
+import itertools, sys
+from tests.test_pipeline import CharTokenizer, Pipeline, pipeline
+first, second = (pipeline(embed_dim=4, units=8) for _ in range(2))
+second.max_steps, second.source_tokenizer = 7, CharTokenizer(["c", "b", "a", " "])
+first.save(sys.argv[1])
+print("saved", flush=True)
+for each in itertools.cycle([second, first]):
+    each.save(sys.argv[1])
+"""
+
+
+@pytest.mark.heavy
+def test_a_process_killed_at_any_time_leaves_one_whole_run(root, tmp_path):
+    generator = random.Random(0)
+    for _ in range(20):
+        command = [sys.executable, "-c", SAVES, str(tmp_path)]
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+        with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "saved\n"
+            time.sleep(generator.uniform(0, 0.3))
+            process.kill()
+        found = Pipeline.load(tmp_path)
+        assert (found.max_steps, found.source_tokenizer.symbols[0]) in {(6, "a"), (7, "c")}
 
 
 def test_the_history_alone_is_saved(lstm, copied):

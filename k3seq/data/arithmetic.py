@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from k3seq.data.tokenizer_base import check_text
 from k3seq.errors import DataError, UsageError
 from k3seq.random.bits import Stream
 from k3seq.typing import NDArray
@@ -39,7 +40,7 @@ class Problem:
 
 def encode(text: str) -> NDArray[np.int32]:
     """The ids of a text, int32 `(len(text),)`. Raises DataError for a character that is not in `VOCABULARY`."""
-    for position, symbol in enumerate(text):
+    for position, symbol in enumerate(check_text(text)):
         if symbol not in _IDS:
             raise DataError(f"Expected characters of {''.join(VOCABULARY)!r}. Received: {symbol!r} at position {position}")
     return np.array([_IDS[symbol] for symbol in text], np.int32)
@@ -48,8 +49,8 @@ def encode(text: str) -> NDArray[np.int32]:
 def decode(ids: Iterable[int]) -> str:
     """The text of ids in 0..19. Raises DataError for another id."""
     for position, index in enumerate(ids):
-        if not 0 <= index < len(VOCABULARY):
-            raise DataError(f"Expected ids in 0..{len(VOCABULARY) - 1}. Received: {index} at position {position}")
+        if not isinstance(index, (int, np.integer)) or not 0 <= index < len(VOCABULARY):
+            raise DataError(f"Expected ids in 0..{len(VOCABULARY) - 1}. Received: {index!r} at position {position}")
     return "".join(VOCABULARY[index] for index in ids)
 
 
