@@ -44,7 +44,7 @@ def evaluate(directory, data, limit=None, batch_size=64, skip_bad_lines=False, c
             beam_width=beam_width,
             length_penalty=length_penalty,
         )
-    cut = trained.target.cut
+    cut = trained.target_tokenizer.cut
     scores = score([cut(line) for line in results], [[cut(line) for line in lines] for lines in known.values()])
     table = Table("measure", "value", title=f"{data}: {len(known):,} sources")
     for name, value in scores.items():

@@ -251,7 +251,7 @@ def dev_scores(trained, dev, batch_size, on_batch):
 
     known = references(dev)
     results = trained.decode(list(known), batch_size, on_batch)
-    cut = trained.target.cut
+    cut = trained.target_tokenizer.cut
     scores = score([cut(line) for line in results], [[cut(line) for line in lines] for lines in known.values()])
     return {"error_rate": scores["error_rate"], "sequence_accuracy": scores["sequence_accuracy"]}
 
