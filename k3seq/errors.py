@@ -1,5 +1,8 @@
 """The exceptions a user can meet. The command line prints `str(error)` as one line and exits with `exit_code`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class K3SeqError(Exception):
     """Something failed that is not the caller's usage: exit code 1."""
@@ -17,6 +20,24 @@ class UsageError(K3SeqError, ValueError):
 
 class MissingBackend(UsageError, ImportError):
     """A backend was asked for that is not installed; the message holds the command that installs it."""
+
+
+class MissingPackage(UsageError, ImportError):
+    """An optional package is not installed; the message holds the command that installs it."""
+
+
+@contextmanager
+def require_extra(extra: str) -> Iterator[None]:
+    """Surrounds the imports of packages that `pip install "k3seq[extra]"` installs.
+
+    Raises:
+        MissingPackage: one of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "a package").partition(".")[0]
+        raise MissingPackage(f'{name} is not installed. Install it with: pip install "k3seq[{extra}]"') from error
 
 
 class DataError(K3SeqError, ValueError):

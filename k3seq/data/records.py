@@ -13,7 +13,7 @@ import numpy as np
 
 from k3seq.data.files import replacing
 from k3seq.data.pairs import check_on_error
-from k3seq.errors import DataError, UsageError
+from k3seq.errors import DataError, UsageError, require_extra
 
 # One record a group: a damaged group then costs one record, and reading in random order unpacks nothing twice.
 _WRITE, _READ = "group_size:1", "readahead_buffer_size:0,max_parallelism:0"
@@ -53,7 +53,8 @@ def write_shards(examples, directory, name, shards=1):
 
 
 def _write(paths, examples):
-    from array_record.python.array_record_module import ArrayRecordWriter
+    with require_extra("data"):
+        from array_record.python.array_record_module import ArrayRecordWriter
 
     writers, counts = [ArrayRecordWriter(str(path), _WRITE) for path in paths], [0] * len(paths)
     try:
@@ -181,7 +182,8 @@ class _OutOfRange(DataError):
 
 def pack(example, number=0):
     """The bytes of an example; `number` is named in errors. Raises UsageError where it is none."""
-    from safetensors.numpy import save
+    with require_extra("data"):
+        from safetensors.numpy import save
 
     tensors = {}
     for name, value in example.items():
@@ -200,7 +202,8 @@ def pack(example, number=0):
 
 def unpack(record):
     """The example of such bytes, its fields in alphabetical order."""
-    from safetensors.numpy import load
+    with require_extra("data"):
+        from safetensors.numpy import load
 
     tensors = load(bytes(record))
     return {
@@ -210,7 +213,8 @@ def unpack(record):
 
 
 def _open(path):
-    from array_record.python.array_record_module import ArrayRecordReader
+    with require_extra("data"):
+        from array_record.python.array_record_module import ArrayRecordReader
 
     try:
         size = os.stat(path).st_size

@@ -8,7 +8,7 @@ import json
 import re
 
 from k3seq.data.files import replacing
-from k3seq.errors import DataError, UsageError
+from k3seq.errors import DataError, UsageError, require_extra
 
 PAD, START, END, UNKNOWN = range(4)
 _SPECIAL = 4
@@ -183,7 +183,8 @@ class SubwordTokenizer(Tokenizer):
     kind = "subword"
 
     def __init__(self, model):
-        import sentencepiece
+        with require_extra("data"):
+            import sentencepiece
 
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -208,7 +209,8 @@ class SubwordTokenizer(Tokenizer):
         Raises:
             UsageError: vocabulary_size is below 5, or too small for the characters. DataError: the texts hold no symbol.
         """
-        import sentencepiece
+        with require_extra("data"):
+            import sentencepiece
 
         _check_size(vocabulary_size)
         written = (text for text in texts if text.strip())

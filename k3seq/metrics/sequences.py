@@ -5,7 +5,7 @@ sequences: several stand for as many right answers, and the one with the lowest 
 the first) is what the hypothesis is measured against.
 """
 
-from k3seq.errors import UsageError
+from k3seq.errors import UsageError, require_extra
 
 
 def token_accuracy(hypotheses, references):
@@ -90,7 +90,8 @@ def nearest(hypothesis, references):
 
 def edit_distance(first, second):
     """The Levenshtein distance of two token sequences (Levenshtein 1966), int."""
-    from rapidfuzz.distance import Levenshtein
+    with require_extra("metrics"):
+        from rapidfuzz.distance import Levenshtein
 
     # rapidfuzz compares hashes, and Python's are equal for -1 and -2 and, there, for "a" and 97: number the tokens first.
     numbers = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from k3seq.errors import DataError, MissingBackend, UsageError
+from k3seq.errors import DataError, MissingBackend, UsageError, require_extra
 
 FILE = "backends_matrix.yml"
 
@@ -122,7 +122,8 @@ def load(path: str | Path | None = None) -> Matrix:
         DataError: the file is not YAML, or has an unknown key or a value of the wrong kind; the message names the place.
         OSError: `path` was given and cannot be read.
     """
-    import yaml
+    with require_extra("cli"):
+        import yaml
 
     found = Path(path) if path is not None else find()
     if found is None:
