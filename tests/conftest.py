@@ -12,7 +12,7 @@ from k3seq.runtime import matrix as matrix_file
 ROOT = Path(__file__).resolve().parents[1]
 MATRIX = matrix_file.load(ROOT / matrix_file.FILE)
 
-os.environ.setdefault("KERAS_BACKEND", next((n for n in MATRIX.backends if matrix_file.installed(n, MATRIX)), "jax"))
+os.environ.setdefault("KERAS_BACKEND", next((n for n in MATRIX.training if matrix_file.installed(n, MATRIX)), "jax"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # JAX compiles the same small functions test after test: a cache beside pytest's own halves the time of a first run. The whole

@@ -3,7 +3,7 @@
     from k3seq.runtime import matrix
     from k3seq.bench import groups, run_benchmark
 
-    backends = matrix.load().backends
+    backends = matrix.load().training
     report = run_benchmark("quick", groups("quick", backends))
 
 Nothing here imports keras or a framework but `subjects.py` and `peers/`, which a row's process imports.

@@ -3,10 +3,12 @@
 import csv
 import io
 
-from rich.table import Table
-from rich.text import Text
-
 from k3seq.bench.work import mode
+from k3seq.errors import require_extra
+
+with require_extra("bench"):
+    from rich.table import Table
+    from rich.text import Text
 
 COLUMNS = ("row", "median", "ratio", "spread", "cpu", "tokens/s", "first", "memory", "parity")
 CHANGES = ("row", "older", "now", "ratio", "beside", "verdict")  # beside: the ratio beside the rows of the same rounds

@@ -14,7 +14,7 @@ def divergences(ids=(), backends=()):
 
     Args:
         ids: of the catalogue; none means all.
-        backends: names of the matrix; none means all of it. Those that are not installed are left out.
+        backends: names of the matrix; none means all that train. Those that are not installed are left out.
     Returns:
         `{"divergences": [{"id", "title", "kind", "backends": {name: {"status", "seen", "control"}}}], "exit_code"}`; the
         exit code is 1 where a reproducer is broken or no backend is installed.
@@ -25,7 +25,7 @@ def divergences(ids=(), backends=()):
 
     backends_file = matrix.load()
     entries = known.choose(ids)
-    names = [backends_file.backend(name).name for name in (backends or backends_file.backends)]
+    names = [backends_file.backend(name).name for name in (backends or backends_file.training)]
     with Console(stderr=True).status(f"Starting {', '.join(names)}") as status:
         done = []
 

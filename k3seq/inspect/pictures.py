@@ -4,8 +4,12 @@ import os
 import tempfile
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from k3seq.errors import require_extra
+
+with require_extra("report"):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
 
 def draw_ascent(ascent, title=""):

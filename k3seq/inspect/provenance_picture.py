@@ -1,11 +1,13 @@
 """A picture of a `Provenance`: the calls from top to bottom, where their tensors come from, and what their weights get."""
 
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-
+from k3seq.errors import require_extra
 from k3seq.inspect.provenance import FROZEN, GRADIENT, UNREACHED, VERDICTS, ZERO
 from k3seq.inspect.trace import shapes_text
+
+with require_extra("report"):
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 COLOURS = {GRADIENT: "#1b7837", ZERO: "#e08214", UNREACHED: "#b2182b", FROZEN: "#4d4d4d"}
 BOX, INDENT, LINE = 5.0, 0.4, 0.28  # inches

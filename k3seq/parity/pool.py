@@ -30,7 +30,7 @@ class Pool(AbstractContextManager):
     Workers start at their first request. JAX with float64 is a worker of its own, started where it is asked for.
 
     Args:
-        backends: names of the matrix; None: all of it.
+        backends: names of the matrix; None: all that train.
         matrix: a `k3seq.runtime.matrix.Matrix`; None loads it.
         environment: variables of every worker; they count before those of the caller's environment.
         timeout: seconds that one request may take.
@@ -44,7 +44,7 @@ class Pool(AbstractContextManager):
 
     def __init__(self, backends=None, matrix=None, environment=None, timeout=120.0):
         self.matrix = matrix or matrix_file.load()
-        self.names = [self.matrix.backend(name).name for name in (backends or self.matrix.backends)]
+        self.names = [self.matrix.backend(name).name for name in (backends or self.matrix.training)]
         if len(set(self.names)) < len(self.names):
             raise UsageError(f"Expected each backend once. Received: {', '.join(self.names)}")
         self.installed = {name: matrix_file.installed(name, self.matrix) for name in self.names}

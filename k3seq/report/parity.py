@@ -1,5 +1,6 @@
 """The page of a parity run: every case against every check, and what stands behind each cell."""
 
+from k3seq.errors import require_extra
 from k3seq.report.parts import Cell, fold, log, page, picture, section, table, text
 
 # From the worst: a cell shows the worst of its pairs.
@@ -81,7 +82,8 @@ def _cases(rows):
 
 def _errors(rows):
     """A picture of every measured error over what is allowed, by check; none where nothing was measured."""
-    from matplotlib.figure import Figure
+    with require_extra("report"):
+        from matplotlib.figure import Figure
 
     measured = [r for r in rows if r["tolerance"] and r["relative"] is not None and 0 <= _number(r["relative"]) < float("inf")]
     if not measured:

@@ -4,9 +4,8 @@ import functools
 import io
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from k3seq.data.files import replacing
+from k3seq.errors import require_extra
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,14 @@ def log(words):
 
 def picture(figure, caption=""):
     """A matplotlib figure as SVG inside of the page; the same figure gives the same text."""
-    import matplotlib
+    with require_extra("report"):
+        import matplotlib
 
     written = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "k3seq"}):
         figure.savefig(written, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     svg = written.getvalue()
-    return _part("picture", Markup(svg[svg.index("<svg") :]), caption)
+    return _part("picture", _markup(svg[svg.index("<svg") :]), caption)
 
 
 def write(path, html):
@@ -72,11 +72,19 @@ def write(path, html):
 
 @functools.cache
 def _environment():
-    import jinja2
+    with require_extra("report"):
+        import jinja2
 
     loader = jinja2.PackageLoader("k3seq.report", "templates")
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
 
 
 def _part(macro, *arguments):
-    return Markup(getattr(_environment().get_template("parts.html").module, macro)(*arguments).strip())
+    return _markup(getattr(_environment().get_template("parts.html").module, macro)(*arguments).strip())
+
+
+def _markup(html):
+    """The text marked as HTML, so that a page does not escape it."""
+    with require_extra("report"):
+        from markupsafe import Markup
+    return Markup(html)

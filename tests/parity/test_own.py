@@ -24,7 +24,7 @@ NO_CASE = {
 
 @pytest.fixture(scope="module")
 def report(matrix):
-    names = [name for name in matrix.backends if installed(name, matrix)]
+    names = [name for name in matrix.training if installed(name, matrix)]
     if len(names) < 2:
         pytest.skip(f"fewer than two backends are installed ({', '.join(names)}): there is nothing to compare")
     with Pool(names, matrix) as pool:
