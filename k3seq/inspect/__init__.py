@@ -24,7 +24,9 @@ __all__ = [
 ]
 
 # These need matplotlib, which is imported when the first of them is used.
-_PICTURES = {"draw_ascent": "pictures", "draw_images": "pictures", "draw_provenance": "provenance_picture", "save_figure": "pictures"}
+_PICTURES = {"draw_ascent": "pictures", "draw_images": "pictures", "save_figure": "pictures"} | {
+    "draw_provenance": "provenance_picture"
+}
 
 
 def __getattr__(name: str):

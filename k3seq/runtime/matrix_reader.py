@@ -1,7 +1,7 @@
 """Checks what YAML read from `backends_matrix.yml`; every error names the place in the file."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,7 @@ class Reader:
         self._keys(entry, place, [f.name for f in fields(Backend) if f.name != "name"])
         read = {name: self._strings for name in ("distributions", "needs", "dtypes")}
         read |= {"jit": self._flags, "optional": self._flag, "trains": self._flag, "newest": self._requirement}
-        given = {f.name: getattr(known, f.name) for f in fields(Backend)}
-        return Backend(**(given | {k: read.get(k, self._text)(v, f"{place}.{k}") for k, v in entry.items()}))
+        return replace(known, **{k: read.get(k, self._text)(v, f"{place}.{k}") for k, v in entry.items()})
 
     def _wider(self, entry, place) -> Wider:
         self._keys(entry, place, [f.name for f in fields(Wider)], needed=("check", "case", "value", "reason"))
