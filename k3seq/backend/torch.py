@@ -56,7 +56,7 @@ def value_and_grad(function: Callable[..., Any], aux: bool = False) -> Callable[
 
 
 def compiled(function: Callable[..., Any], variables: Sequence[Any] = (), jit: bool | None = None) -> Callable[..., Any]:
-    """The function without gradients, compiled with `torch.compile` where `jit` is True, which needs a C++ compiler; None: eager.
+    """The function without gradients; `jit=True` compiles it with `torch.compile`, which needs a C++ compiler, None is eager.
     It always sees the present values of `variables`."""
     counter = [0]
     fast = function

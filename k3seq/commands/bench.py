@@ -1,10 +1,13 @@
 """`k3seq bench`: how fast each backend is on the same work, and beside it what it competes with."""
 
 import json as json_module
+import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from k3seq import bench as benchmark
 from k3seq.data.files import replacing
@@ -15,26 +18,26 @@ INTERRUPTED = 130
 
 
 def bench(
-    target=None,
-    suite=None,
+    target: str | None = None,
+    suite: str | None = None,
     *,
-    inputs=None,
-    labels=None,
-    loss=None,
-    batch_size=None,
-    kind="train",
-    backends=(),
-    jits="matrix",
-    only=(),
-    rounds=5,
-    seconds=0.5,
-    steps=None,
-    timeout=600.0,
-    parity=False,
-    csv=None,
-    html=None,
-    against=None,
-):
+    inputs: str | None = None,
+    labels: str | None = None,
+    loss: str | None = None,
+    batch_size: int | None = None,
+    kind: str = "train",
+    backends: Sequence[str] = (),
+    jits: str = "matrix",
+    only: Sequence[str] = (),
+    rounds: int = 5,
+    seconds: float = 0.5,
+    steps: int | None = None,
+    timeout: float = 600.0,
+    parity: bool = False,
+    csv: str | None = None,
+    html: str | None = None,
+    against: str | None = None,
+) -> dict[str, Any]:
     """Measures a suite or a user's own model, prints a table, and writes what was asked for.
 
     Args:
@@ -62,15 +65,18 @@ def bench(
     """
     from rich.console import Console
 
-    from k3seq.bench import noise, plots, stamps, table
+    from k3seq.bench import noise, plots, problems, stamps, table
 
     if target is not None and suite is not None:
         raise UsageError(f"Expected a target or --suite. Received: {target} and {suite}")
     for name, value, least in (("rounds", rounds, 1), ("steps", steps, 1), ("batch_size", batch_size, 1)):
         if value is not None and value < least:
             raise UsageError(f"Expected --{name.replace('_', '-')} of at least {least}. Received: {value}")
-    if seconds <= 0:
-        raise UsageError(f"Expected --seconds above 0. Received: {seconds}")
+    for name, value in (("seconds", seconds), ("timeout", timeout)):
+        if not 0 < value < math.inf:
+            raise UsageError(f"Expected --{name} above 0. Received: {value}")
+    if jits not in problems.JITS:
+        raise UsageError(f"Expected --jit out of {', '.join(problems.JITS)}. Received: {jits}")
     for option, path in (("--csv", csv), ("--html", html)):
         _check_place(option, path)
     older = None if against is None else _older(Path(against))
@@ -170,7 +176,7 @@ def _write(path, content):
 class Progress:
     """The table on stderr as it fills, where stderr is a terminal; a line for each row that is done otherwise."""
 
-    def __init__(self, console):
+    def __init__(self, console: Any):
         self.console, self.live = console, None
 
     def __enter__(self):
@@ -185,7 +191,7 @@ class Progress:
         if self.live is not None:
             self.live.__exit__(*error)
 
-    def say(self, words):
+    def say(self, words: str) -> None:
         if self.live is None:
             print(f"k3seq bench: {words}", file=sys.stderr)
         else:

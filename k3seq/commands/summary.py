@@ -1,7 +1,10 @@
 """`k3seq summary`: the layers of a model and what they weigh."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-def summary(name, depth=1):
+
+def summary(name: str, depth: int = 1) -> dict[str, Any]:
     """Prints a table of the model's layers with their parameters.
 
     Args:
@@ -37,7 +40,7 @@ def summary(name, depth=1):
     return {"name": name, "total": total, "trainable": trainable, "non_trainable": total - trainable, "layers": layers}
 
 
-def rows(holder, depth, level=1):
+def rows(holder: Any, depth: int, level: int = 1) -> Iterator[dict[str, Any]]:
     """The layers of a model or layer in the order of their making, each before what it holds, `depth` levels down."""
     held = getattr(holder, "layers", None)  # of a layer that is no model, Keras has no public list
     for layer in holder._flatten_layers(include_self=False, recursive=False) if held is None else held:
@@ -53,14 +56,14 @@ def rows(holder, depth, level=1):
             yield from rows(layer, depth, level + 1)
 
 
-def size(weights):
+def size(weights: Iterable[Any]) -> int:
     """The number of scalars; a weight that is shared counts once."""
     import math
 
     return sum(math.prod(weight.shape) for weight in {id(weight): weight for weight in weights}.values())
 
 
-def output_shape(layer):
+def output_shape(layer: Any) -> Any:
     """The shape (or structure of shapes) of a layer in a functional graph; None where it was not called on symbolic inputs."""
     from keras import tree
 

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,10 @@ with require_extra("report"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+from k3seq.typing import ArrayLike
 
-def draw_ascent(ascent, title=""):
+
+def draw_ascent(ascent: Any, title: str = "") -> Figure:
     """A figure of an `Ascent`: the input found, and the unit's activation over the steps.
 
     An input `(height, width, 1 or 3)` or `(height, width)` is shown as an image, one of one axis as a line.
@@ -26,7 +30,7 @@ def draw_ascent(ascent, title=""):
     return figure
 
 
-def draw_images(images, columns=8):
+def draw_images(images: ArrayLike, columns: int = 8) -> Figure:
     """A figure of `images (n, height, width, 1 or 3)` in rows of `columns`.
 
     Raises: ValueError when there is no image or no column.
@@ -44,7 +48,7 @@ def draw_images(images, columns=8):
     return figure
 
 
-def draw_training(epochs):
+def draw_training(epochs: Sequence[Mapping[str, Any]]) -> Figure:
     """A figure of a run's epochs (dicts with number and loss, and where pairs were held out dev_loss, error_rate and
     sequence_accuracy): losses on the left, what decoding got right on the right.
 
@@ -68,7 +72,7 @@ def draw_training(epochs):
     return figure
 
 
-def save_figure(figure, path):
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure as PNG under a temporary name beside `path`, then renames: a reader never sees half of it.
 
     Raises: OSError when the folder does not exist or cannot be written to.

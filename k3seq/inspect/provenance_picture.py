@@ -1,7 +1,7 @@
 """A picture of a `Provenance`: the calls from top to bottom, where their tensors come from, and what their weights get."""
 
 from k3seq.errors import require_extra
-from k3seq.inspect.provenance import FROZEN, GRADIENT, UNREACHED, VERDICTS, ZERO
+from k3seq.inspect.provenance import FROZEN, GRADIENT, UNREACHED, VERDICTS, ZERO, Provenance
 from k3seq.inspect.trace import shapes_text
 
 with require_extra("report"):
@@ -14,7 +14,7 @@ BOX, INDENT, LINE = 5.0, 0.4, 0.28  # inches
 NOT_USED = "#f4c7c3"
 
 
-def draw_provenance(provenance):
+def draw_provenance(provenance: Provenance) -> Figure:
     """A figure of a `Provenance`: a box for each input and call, indented within the call it lies in, arrows from where its
     tensors come from, and on its right its weights in the colour of their verdict. A call whose output is not used is red."""
     weights = {weight.path: weight for weight in provenance.weights}
