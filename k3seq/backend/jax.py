@@ -95,14 +95,18 @@ class StepMixin(StepContract):
     ) -> Any:
         """As `keras.Model.train_on_batch`."""
         # Keras puts each array of a batch on the device by itself, twice: that takes longer than a small model computes. The
-        # compiled step takes NumPy arrays as they are.
+        # compiled step takes NumPy arrays as they are, also the zeros that the sums of the logs start from.
         made = self.compiled and self.built and self.optimizer.built and self.train_function is not None
         plain = all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves((x, y, sample_weight)))
         if not made or not plain or class_weight is not None or keras.distribution.distribution() is not None:
             return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
-        self.reset_metrics()
+        for metric in self.metrics:
+            if metric is not self._sums:
+                metric.reset_state()
+        sums = self._sums.sums
         groups = self.trainable_variables, self.non_trainable_variables, self.optimizer.variables, self.metrics_variables
-        state = tuple([variable.value for variable in variables] for variables in groups)
+        zeros = np.zeros(sums.shape, "float32")
+        state = tuple([zeros if variable is sums else variable.value for variable in variables] for variables in groups)
         logs, state = self.train_function(state, iter([(x, y, sample_weight)]))
         for variables, values in zip(groups, state, strict=True):
             for variable, value in zip(variables, values, strict=True):

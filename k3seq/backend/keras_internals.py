@@ -191,6 +191,18 @@ def logs_as_list(model: keras.Model, logs: dict[str, float]) -> list[float] | fl
     return values[0] if len(values) == 1 else values
 
 
+class BuildsOnce:
+    """Put before `keras.Model`: `train_on_batch` builds the model for the first batch after `compile` only.
+
+    For: on PyTorch Keras goes through all layers and variables before every batch. Fallback: none is needed; where Keras does
+    not call the private method, this class has no effect.
+    """
+
+    def _symbolic_build(self, *args, **kwargs):
+        if self.train_function is None or not self.built:
+            super()._symbolic_build(*args, **kwargs)
+
+
 # Layers, weights and graphs
 
 

@@ -29,6 +29,7 @@ class StepSums(keras.metrics.Metric):
 
     def result(self) -> dict[str, Tensor]:
         """{name: float32 scalar}: a mean for each loss, then `gradient_norm` and `refused`. A mean of nothing is 0."""
-        totals, weights = ops.unstack(self.sums.value, 2)
-        *means, _ = ops.unstack(ops.divide_no_nan(totals, weights), len(self.losses) + 2)
-        return dict(zip((*self.losses, *OF_TRAINING), (*means, totals[-1]), strict=True))
+        totals, weights = self.sums[0], self.sums[1]
+        means = ops.divide_no_nan(totals, weights)
+        logs = {name: means[place] for place, name in enumerate((*self.losses, "gradient_norm"))}
+        return {**logs, "refused": totals[-1]}

@@ -56,8 +56,8 @@ def value_and_grad(function: Callable[..., Any], aux: bool = False) -> Callable[
 
 
 def compiled(function: Callable[..., Any], variables: Sequence[Any] = (), jit: bool | None = None) -> Callable[..., Any]:
-    """The function without gradients; `jit=True` compiles it with `torch.compile`, which needs a C++ compiler, None is eager.
-    It always sees the present values of `variables`."""
+    """The function without gradients, compiled with `torch.compile` where `jit` is True, which needs a C++ compiler.
+    None: eager. It always sees the present values of `variables`."""
     counter = [0]
     fast = function
     if jit:
@@ -88,7 +88,7 @@ def known(value: Any) -> NDArray[Any] | None:
     return value.detach().cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
 
 
-class StepMixin(StepContract):
+class StepMixin(keras_internals.BuildsOnce, StepContract):
     __doc__ = StepContract.__doc__
 
     def _outputs_of(self, x, training):
