@@ -32,8 +32,6 @@ BACKEND = os.environ["KERAS_BACKEND"]
 INFERENCE = ("decode", "layers", "models", "random")
 # The modules in cross override train steps, which Keras' model does not have there.
 collect_ignore = [] if BACKEND in MATRIX.training else ["cross"]
-    [] if BACKEND in MATRIX.training else ["cross"]
-)  # its modules override train steps, which Keras' model lacks there
 
 # How fast an example is drawn or run says something about the machine, and nothing about the code.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
