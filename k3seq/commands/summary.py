@@ -1,4 +1,4 @@
-"""`k3seq summary`: the layers of a model and what they weigh."""
+"""`k3seq summary`: the layers of a model and their numbers of parameters."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,12 +9,12 @@ def summary(name: str, depth: int = 1) -> dict[str, Any]:
 
     Args:
         name: a name of `k3seq.models.registry` or `package.module:factory`.
-        depth: how many levels of layers to show; what a layer holds is in its own count already.
+        depth: number of levels of nested layers to show. The count of a layer includes its sub-layers.
     Returns:
         `{"name", "total", "trainable", "non_trainable", "layers"}`; a layer is `{"path", "class", "depth", "output_shape",
         "parameters", "trainable"}`, `output_shape` None where the model does not know it.
     Raises:
-        UsageError: nothing stands under the name; the message names the choices.
+        UsageError: there is no model of that name; the message lists the names.
     """
     from rich.console import Console
     from rich.table import Table
@@ -41,8 +41,8 @@ def summary(name: str, depth: int = 1) -> dict[str, Any]:
 
 
 def rows(holder: Any, depth: int, level: int = 1) -> Iterator[dict[str, Any]]:
-    """The layers of a model or layer in the order of their making, each before what it holds, `depth` levels down."""
-    held = getattr(holder, "layers", None)  # of a layer that is no model, Keras has no public list
+    """The layers of a model or layer in the order of creation, each before its sub-layers, `depth` levels down."""
+    held = getattr(holder, "layers", None)  # Keras has no public list for a layer that is no model
     for layer in holder._flatten_layers(include_self=False, recursive=False) if held is None else held:
         yield {
             "path": layer.path or layer.name,  # a layer that was never built has no path
