@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from k3seq import __version__
-from k3seq.errors import K3SeqError, UsageError
+from k3seq.errors import K3SeqError, UsageError, require_extra
 from k3seq.report.record import check_json, write_json
 from k3seq.runtime import matrix
 from k3seq.runtime.memory import keep_memory
+
+with require_extra("cli"):
+    import typer
 
 _arguments: list[str] = []  # of this run, for the JSON
 app = typer.Typer(name="k3seq", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -35,7 +36,7 @@ def choose_backend(name: str | None) -> str:
     """
     known = matrix.load()
     asked = name or os.environ.get("KERAS_BACKEND")
-    chosen = asked or next((n for n in known.backends if matrix.installed(n, known)), next(iter(known.backends)))
+    chosen = asked or next((n for n in known.training if matrix.installed(n, known)), next(iter(known.backends)))
     matrix.require(chosen, known)
     if not asked:
         print(f"k3seq: backend {chosen} (neither --backend nor KERAS_BACKEND is given)", file=sys.stderr)

@@ -81,7 +81,7 @@ def bench(
         _check_place(option, path)
     older = None if against is None else _older(Path(against))
     known = matrix.load()
-    chosen = {name: known.backend(name) for name in (backends or known.backends)}
+    chosen = {name: known.backend(name) for name in (backends or known.training)}
     if target is None:
         name = suite or "quick"
         found = benchmark.groups(name, chosen, jits)

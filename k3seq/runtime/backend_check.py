@@ -11,7 +11,7 @@ from k3seq.errors import MissingBackend
 _FRAMEWORKS = ("jax", "tensorflow", "torch")
 
 
-def check():
+def check() -> None:
     """Every package of k3seq that imports keras calls this first; it does nothing once keras is imported.
 
     Raises:
@@ -26,7 +26,7 @@ def check():
         raise MissingBackend(f'{source} is {name}, which is not installed: pip install "k3seq[{name}]"{instead}')
 
 
-def chosen():
+def chosen() -> tuple[str, str]:
     """(backend, where that is said), as Keras will find it when it is imported."""
     if os.environ.get("KERAS_BACKEND"):
         return os.environ["KERAS_BACKEND"], "KERAS_BACKEND"

@@ -19,21 +19,7 @@ def token_crossentropies(labels, logits, label_smoothing=0.0):
     Returns:
         (b, t) float32.
     """
-    logits, distributions = ops.cast(logits, "float32"), len(labels.shape) == len(logits.shape)
-    if backend.crossentropies is not None and not distributions:
-        return backend.crossentropies(ops.convert_to_tensor(labels), logits, label_smoothing)
-    # Not by way of all log-probabilities: XLA on a CPU would write them down to read one in each row.
-    top = ops.stop_gradient(ops.max(logits, axis=-1))
-    normaliser = ops.log(ops.sum(ops.exp(logits - top[..., None]), axis=-1))
-    if distributions:
-        labels = ops.cast(labels, "float32")
-        chosen = ops.sum(labels * (logits - (top + normaliser)[..., None]), axis=-1)
-    else:
-        index = ops.expand_dims(ops.cast(labels, "int32"), -1)
-        chosen = ops.squeeze(ops.take_along_axis(logits, index, axis=-1), -1) - top - normaliser
-    if not label_smoothing:
-        return -chosen
-    return -(1.0 - label_smoothing) * chosen - label_smoothing * (ops.mean(logits, axis=-1) - top - normaliser)
+    return backend.crossentropies(ops.convert_to_tensor(labels), ops.cast(logits, "float32"), label_smoothing)
 
 
 def token_crossentropy(labels, logits, weights=None, label_smoothing=0.0):
