@@ -7,6 +7,7 @@ import jax
 import keras
 import numpy as np
 from jax import numpy as jnp
+from jax.core import Tracer
 
 from k3seq.backend import keras_internals, reference
 from k3seq.backend.jax_recurrent import affine as affine
@@ -59,7 +60,7 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any] = (), jit: b
 
 def known(value: Any) -> NDArray[Any] | None:
     """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
-    return None if isinstance(value, (jax.core.Tracer, keras.KerasTensor)) else np.asarray(value)
+    return None if isinstance(value, (Tracer, keras.KerasTensor)) else np.asarray(value)
 
 
 def unroll(
@@ -72,13 +73,14 @@ def unroll(
     whole: bool = False,
 ) -> tuple[Nested, Nested]:
     """A scan under a trace, where a step after the end costs nothing; the loop of the reference outside of one."""
-    if not isinstance(jnp.add(0, 0), jax.core.Tracer):
+    if not isinstance(jnp.add(0, 0), Tracer):
         return reference.unroll(step, going, carry, blank, length, slices, whole)
     if not isinstance(length, int):
         raise UsageError(f"Expected maximum_iterations to be an integer where JAX compiles the loop. Received: {length}")
 
     def advance(carry, time_and_slice):
-        return jax.lax.cond(going(carry), lambda: step(*time_and_slice, carry), lambda: (carry, blank))
+        time, now = time_and_slice
+        return jax.lax.cond(going(carry), lambda: step(time, now, carry), lambda: (carry, blank))
 
     return jax.lax.scan(advance, carry, (jnp.arange(length, dtype="int32"), slices), length)
 
@@ -107,7 +109,8 @@ class StepMixin(StepContract):
         groups = self.trainable_variables, self.non_trainable_variables, self.optimizer.variables, self.metrics_variables
         zeros = np.zeros(sums.shape, "float32")
         state = tuple([zeros if variable is sums else variable.value for variable in variables] for variables in groups)
-        logs, state = self.train_function(state, iter([(x, y, sample_weight)]))
+        step: Any = self.train_function
+        logs, state = step(state, iter([(x, y, sample_weight)]))
         for variables, values in zip(groups, state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)

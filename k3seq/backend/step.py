@@ -19,7 +19,7 @@ from k3seq.typing import Nested, Tensor
 Batch = tuple[Nested, Nested, Nested]
 
 
-class StepContract:
+class StepContract(keras_internals.BesideModel):
     """Put `StepMixin` (a backend's subclass of this) before `keras.Model` to train with k3seq's step.
 
     `fit`, `evaluate`, `predict`, `train_on_batch`, callbacks, `add_loss`, regularisers, `compile(metrics=...)`, mixed precision
@@ -65,7 +65,7 @@ class StepContract:
             "gradient_accumulation_steps": gradient_accumulation_steps,
             "refuse_nonfinite": bool(refuse_nonfinite),
         }
-        self.train_function = None
+        self.train_function: Any = None
 
     def compute_objective(
         self, x: Nested, y: Nested, sample_weight: Nested, training: bool
@@ -158,7 +158,7 @@ class StepContract:
         """Whether the step itself must guard the update; a LossScaleOptimizer does so on its own, and adapts its scale."""
         return self._step_options["refuse_nonfinite"] and not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
 
-    def _record(self, forwards, keep=True, norm=None, finite=True):
+    def _record(self, forwards, keep: Tensor = True, norm=None, finite: Tensor = True):
         """Adds a step to the metrics.
 
         Args:

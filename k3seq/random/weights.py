@@ -28,11 +28,13 @@ def initialize(model, seed):
     Raises:
         UsageError: when the model is not built, or a weight's initialiser is not found or of a class that is not known here.
     """
+    from k3seq.backend.keras_internals import layers_of, own_weights  # imports Keras, which `k3seq.data` must not
+
     if not model.built:
         raise UsageError(f"Expected a built model. Received: {model.name}, whose weights do not exist yet")
     seen = set()
-    for layer in model._flatten_layers():
-        for variable in layer._trainable_variables:
+    for layer in layers_of(model):
+        for variable in own_weights(layer, trainable=True):
             if id(variable) in seen:
                 continue
             seen.add(id(variable))
