@@ -1,34 +1,42 @@
 """The exceptions a user can meet. The command line prints `str(error)` as one line and exits with `exit_code`."""
 
+from os import PathLike
+
 
 class K3SeqError(Exception):
-    """Something failed that is not the caller's usage: exit code 1."""
+    """Something failed, and the arguments were not the reason. Exit code 1."""
 
     exit_code = 1
 
 
 class UsageError(K3SeqError, ValueError):
-    """The caller asked for something that cannot be: an unknown name, a bad value, a missing backend. Exit code 2."""
+    """A bad argument or option: an unknown name, a value out of range, a backend that is not installed. Exit code 2."""
 
     exit_code = 2
-    # Keras wraps what a layer raises in the layer's arguments, in another way on each backend, unless it bears this mark.
+    # Keras adds the layer's arguments to what a layer raises, in another way on each backend, unless this attribute is there.
     _keras_call_info_injected = True
 
 
 class MissingBackend(UsageError, ImportError):
-    """A backend was asked for that is not installed; the message holds the command that installs it."""
+    """The backend is not installed. The message contains the command that installs it."""
 
 
 class DataError(K3SeqError, ValueError):
-    """Data that cannot be used.
+    """Bad data in a file or a batch.
 
     Args:
-        message: what was expected and what came.
+        message: what was expected and what was received.
         path: the file, or None where the data did not come from one.
         line: 1-based line (or record) in the file.
     """
 
-    def __init__(self, message, path=None, line=None):
+    def __init__(self, message: str, path: str | PathLike[str] | None = None, line: int | None = None):
         self.path, self.line = path, line
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         super().__init__(place + message)
+
+
+class Interrupted(K3SeqError):
+    """Ctrl-C, SIGTERM or SIGHUP ended a command. The message says what is saved. Exit code 130, or 128 + the signal's number."""
+
+    exit_code = 130
