@@ -1,47 +1,71 @@
-"""A run directory: the trained model, its tokenizers and its history, enough to decode on any backend.
+"""`Pipeline`: a trained model with its tokenizers. It is saved in a run directory, which any backend can load.
 
 model.keras      weights and architecture (safe mode)
-source.json      tokenizer of the source
-target.json      tokenizer of the target
-run.json         how it was trained, and what every epoch gave
-losses.png       the same as a picture
+source.json      source tokenizer
+target.json      target tokenizer
+run.json         longest result, training history, SHA-256 of the files above
+losses.png       the history as a picture, where `k3seq train` drew it
 """
 
-import json
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from k3seq.data import tokenizers
+from k3seq.data import runs, tokenizers
 from k3seq.data.batches import source_batches
-from k3seq.data.files import replacing
 from k3seq.decode import LengthPenalty, beam_search, greedy
-from k3seq.errors import DataError, UsageError
+from k3seq.errors import DataError
 from k3seq.models import registry
+from k3seq.typing import Json
 
 
 class Pipeline:
-    """A model with its tokenizers.
+    """A trained model with its tokenizers: text in, text out.
 
     Args:
-        model: a `Seq2Seq`. source, target: tokenizers. max_steps: longest result in tokens.
-        history: JSON-able dict of how it was trained.
+        model: a `Seq2Seq`.
+        source_tokenizer, target_tokenizer: of `k3seq.data.tokenizers`.
+        max_steps: longest result in tokens.
+        history: how the model was trained, a dict of JSON values.
     """
 
-    def __init__(self, model, source, target, max_steps, history=None):
-        self.model, self.source, self.target = model, source, target
+    def __init__(
+        self,
+        model: Any,
+        source_tokenizer: tokenizers.Tokenizer,
+        target_tokenizer: tokenizers.Tokenizer,
+        max_steps: int,
+        history: dict[str, Json] | None = None,
+    ):
+        self.model, self.source_tokenizer, self.target_tokenizer = model, source_tokenizer, target_tokenizer
         self.max_steps, self.history = max_steps, history or {}
 
-    def decode(self, lines, batch_size=64, on_batch=None, *, beam_width=1, length_penalty=0.0):
-        """The best result for each line, in order; an empty line gives an empty result.
+    def decode(
+        self,
+        lines: Sequence[str],
+        batch_size: int = 64,
+        on_batch: Callable[[int], None] | None = None,
+        *,
+        beam_width: int = 1,
+        length_penalty: float = 0.0,
+    ) -> list[str]:
+        """The best result for each line, in order. An empty line gives an empty result.
 
         Args:
-            lines: strings. batch_size: lines decoded at once. on_batch: called with the lines done so far.
-            beam_width: beams; 1 is greedy. length_penalty: of a beam search, see `k3seq.decode.LengthPenalty`.
+            lines: a list of str.
+            batch_size: lines decoded at once.
+            on_batch: called with the number of lines done so far.
+            beam_width: number of hypotheses that beam search keeps; 1 is greedy decoding.
+            length_penalty: exponent of beam search's `k3seq.decode.LengthPenalty`.
 
         Raises:
-            UsageError: a line has more tokens than the model takes, with its number; or the width is below 1 or over the
-                vocabulary.
+            UsageError: a line has more tokens than the model takes, with its number; or beam_width is below 1 or above the
+                target vocabulary size.
         """
         results = []
         for found, _ in self.batches(lines, batch_size, beam_width=beam_width, length_penalty=length_penalty):
@@ -50,19 +74,22 @@ class Pipeline:
                 on_batch(len(results))
         return results
 
-    def batches(self, lines, batch_size=64, *, beam_width=1, length_penalty=0.0):
-        """As `decode`, batch by batch.
+    def batches(
+        self, lines: Sequence[str], batch_size: int = 64, *, beam_width: int = 1, length_penalty: float = 0.0
+    ) -> Iterator[tuple[list[str], int]]:
+        """Decodes as `decode` does, batch by batch.
 
         Yields:
-            (results of the next lines, how many of their tokens are outside the source's vocabulary).
+            (results of the next lines, how many of their tokens are not in the source vocabulary).
         """
         limit, done = self.model.source_limit, 0
         widths = None if limit is None else [*range(8, limit, 8), limit]
-        for x, rows in source_batches(lines, self.source, batch_size, widths):
+        for x, rows in source_batches(lines, self.source_tokenizer, batch_size, widths):
             tokens, lengths = self._search(x, beam_width, length_penalty)
             ids = [tokens[row, : lengths[row]].tolist() for row in range(rows)]
             filled = [line.strip() for line in lines[done : done + rows]]
-            yield [self.target.decode(i) if line else "" for i, line in zip(ids, filled, strict=True)], _unknown(x)
+            found = [self.target_tokenizer.decode(i) if line else "" for i, line in zip(ids, filled, strict=True)]
+            yield found, _unknown(x)
             done += rows
 
     def _search(self, x, beam_width, length_penalty):
@@ -74,46 +101,53 @@ class Pipeline:
         found = beam_search(self.model, x, beam_width, n_best=1, processors=penalties, **options)
         return found.tokens[:, 0], found.lengths[:, 0]
 
-    def save(self, directory):
-        """Writes the run; every file is complete under its name or not there under it."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        self.source.save(directory / "source.json")
-        self.target.save(directory / "target.json")
-        with replacing(directory / "model.keras") as temporary:
-            self.model.save(temporary)
-        self.save_history(directory)
-
-    def save_history(self, directory):
-        """Writes `run.json` alone."""
-        content = {"format": 1, "max_steps": self.max_steps, **self.history}
-        with replacing(Path(directory) / "run.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, directory):
-        """Reads a run that any backend wrote.
+    def save(self, directory: str | Path) -> None:
+        """Saves the whole run. It replaces a run in the directory at once: a killed process leaves the old or the new one.
 
         Raises:
-            UsageError: when there is no run in the directory. DataError: when a file of it is missing or broken.
+            DataError: the directory or a file in it cannot be written. A run that was there stays.
         """
-        directory = Path(directory)
-        if not (directory / "run.json").is_file():
-            raise UsageError(f"Expected a directory that k3seq train wrote. Received: {directory}, without run.json")
-        try:
-            history = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-            max_steps = history.pop("max_steps")
-        except (ValueError, KeyError) as error:
-            raise DataError(f"Expected the JSON of a run. Received: {error}", directory / "run.json") from error
-        source, target = (tokenizers.load(directory / f"{side}.json") for side in ("source", "target"))
-        return cls(load_model(directory / "model.keras"), source, target, max_steps, history)
+        with runs.replace_run(directory, self._record()) as folder, quiet_tensorflow():
+            self.source_tokenizer.save(folder / runs.SOURCE)
+            self.target_tokenizer.save(folder / runs.TARGET)
+            self.model.save(folder / runs.MODEL)
+
+    def save_history(self, directory: str | Path) -> None:
+        """Saves `run.json` alone; the model stays that of the last `save`.
+
+        Raises:
+            UsageError: the directory holds no run. DataError: the file cannot be written.
+        """
+        runs.write_record(directory, self._record())
+
+    def _record(self):
+        return {"max_steps": self.max_steps, **self.history}
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Pipeline":
+        """Reads a run that any backend saved.
+
+        Raises:
+            UsageError: the directory holds no run. DataError: a file of it is missing, damaged, or not the one that was saved.
+        """
+        return runs.read_run(directory, cls._load)
+
+    @classmethod
+    def _load(cls, record, parts):
+        max_steps = record.pop("max_steps", None)
+        if type(max_steps) is not int or max_steps < 1:
+            raise DataError(
+                f"Expected max_steps of at least 1. Received: {max_steps!r}", parts[runs.MODEL].with_name(runs.RECORD)
+            )
+        source, target = (tokenizers.load(parts[name]) for name in (runs.SOURCE, runs.TARGET))
+        return cls(load_model(parts[runs.MODEL]), source, target, max_steps, record)
 
 
-def load_model(path):
+def load_model(path: str | Path) -> Any:
     """A k3seq model from a `.keras` file, in Keras' safe mode.
 
     Raises:
-        DataError: when the file is missing, truncated or no Keras model.
+        DataError: the file is missing, damaged, or no Keras model.
     """
     import keras
 
@@ -121,9 +155,24 @@ def load_model(path):
     if not Path(path).is_file():
         raise DataError("Expected a .keras file. Received: no such file", path)
     try:
-        return keras.saving.load_model(path)
+        with quiet_tensorflow():
+            return keras.saving.load_model(path)
     except Exception as error:  # Keras raises a dozen kinds for a broken archive; the user needs one line.
         raise DataError(f"Expected a Keras model that can be read. Received: {_first_line(error)}", path) from error
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Hides TensorFlow's start-up messages: Keras imports it to save or load a model, on every backend."""
+    name = "TF_CPP_MIN_LOG_LEVEL"
+    if "tensorflow" in sys.modules or name in os.environ:
+        yield
+        return
+    os.environ[name] = "3"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _first_line(error):

@@ -76,7 +76,7 @@ def test_a_damaged_file_is_named(lstm, tmp_path, name):
 def test_a_missing_model_is_named(lstm, tmp_path):
     lstm.save(tmp_path)
     (tmp_path / "model.keras").unlink()
-    with pytest.raises(DataError, match="model.keras: Expected a .keras file. Received: no such file"):
+    with pytest.raises(DataError, match="model.keras: Expected a file of the run. Received: No such file"):
         Pipeline.load(tmp_path)
     with pytest.raises(UsageError, match="without run.json"):
         Pipeline.load(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Files that appear under their name complete, or not at all."""
+"""Files that appear under their name complete, or not at all; lines of text."""
 
 import contextlib
 import errno
@@ -10,6 +10,8 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO
+
+from k3seq.errors import DataError
 
 STANDARD_OUTPUT = "-"
 _reserved: list[tuple[IO[str], int | None]] = []  # standard output, while prints go to standard error
@@ -132,3 +134,31 @@ def _copy(temporary, path):
         else:
             with open(os.dup(number), "wb") as file:
                 shutil.copyfileobj(content, file)
+
+
+def text_lines(lines: Iterable[bytes], path: str | os.PathLike[str] = "stdin") -> list[str]:
+    """Lines of UTF-8 as text, without LF or CRLF and without a byte order mark at the start.
+
+    Args:
+        lines: such as `sys.stdin.buffer`, or a file opened with "rb".
+        path: names the input in errors.
+
+    Raises:
+        DataError: a line is not UTF-8, with its 1-based number.
+    """
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(decode_line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line))
+        except ValueError as error:
+            raise DataError(str(error), path, number) from None
+    return found
+
+
+def decode_line(line: bytes) -> str:
+    """The text of a line without its LF or CRLF. Raises ValueError, with the place, where it is not UTF-8."""
+    try:
+        return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = f"byte 0x{line[error.start]:02x} at byte {error.start + 1} of the line"
+        raise ValueError(f"Expected UTF-8. Received: {place}") from None

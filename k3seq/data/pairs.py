@@ -2,6 +2,7 @@
 
 import collections
 
+from k3seq.data.files import decode_line
 from k3seq.errors import DataError, UsageError
 
 
@@ -75,13 +76,9 @@ def references(pairs):
 def _parse(line):
     """(pair, None, None), or (None, reason, message)."""
     try:
-        text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-    except UnicodeDecodeError as error:
-        return (
-            None,
-            "bad UTF-8",
-            f"Expected UTF-8. Received: byte 0x{line[error.start]:02x} at byte {error.start + 1} of the line",
-        )
+        text = decode_line(line)
+    except ValueError as error:
+        return None, "bad UTF-8", str(error)
     sides = text.split("\t")
     if len(sides) == 1:
         return None, "no tab", "Expected source, tab, target. Received: a line without a tab"
