@@ -32,8 +32,6 @@ from k3seq.commands.options import (
     with_options_of,
 )
 from k3seq.commands.train_options import Options, with_defaults
-from k3seq.data.files import restore_standard_output
-from k3seq.errors import Interrupted, K3SeqError
 from k3seq.runtime.memory import keep_memory
 
 app = typer.Typer(
@@ -92,9 +90,7 @@ def evaluate(
     data: Annotated[
         str, typer.Option(metavar="FILE", help="Pairs to score on: source TAB target, UTF-8.", rich_help_panel="Data")
     ],
-    limit: Annotated[
-        int | None, typer.Option(help="Number of pairs to read.", rich_help_panel="Data"), AT_LEAST_1
-    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of pairs to read.", rich_help_panel="Data"), AT_LEAST_1] = None,
     skip_bad_lines: SkipBadLinesOption = False,
     batch_size: BatchSizeOption = 64,
     beam_width: BeamWidthOption = 1,
@@ -187,9 +183,7 @@ def divergences(
     backends: BackendsOption = None,
     page: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Write the page of all divergences to FILE, and run none.", rich_help_panel=OUTPUT
-        ),
+        typer.Option(metavar="FILE", help="Write the page of all divergences to FILE, and run none.", rich_help_panel=OUTPUT),
     ] = None,
     backend: BackendOption = None,
     json: JsonOption = None,
@@ -207,7 +201,7 @@ def parity(
         list[str] | None,
         typer.Argument(
             metavar="[CASE]...",
-            help="package.module:name of a case, cases, a layer or a model; or a pattern of k3seq's own cases. Default: all own.",
+            help="package.module:name of a case, cases, a layer or a model; or a pattern of k3seq's own cases (default: all).",
         ),
     ] = None,
     backends: BackendsOption = None,
@@ -233,7 +227,9 @@ def bench(
     target: Annotated[
         str | None, typer.Argument(metavar="[TARGET]", help="package.module:factory of a layer or model. Default: a suite.")
     ] = None,
-    suite: Annotated[str | None, typer.Option(metavar="NAME", help="Suite: quick (default), train, decode, layers, ...")] = None,
+    suite: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Suite: quick (default), train, decode, layers, ...")
+    ] = None,
     inputs: Annotated[
         str | None, typer.Option(metavar="JSON", help='Inputs of TARGET, such as {"shape": [64, 20], "dtype": "int32"}.')
     ] = None,
@@ -285,40 +281,5 @@ def main(arguments: list[str] | None = None) -> int:
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # package.module:factory is found from the working directory
     except FileNotFoundError:
-        return failed("Expected a working directory that exists. Received: a deleted one. Change to another one.", 1)
-    try:
-        code = app(args=invocation.arguments, prog_name="k3seq", standalone_mode=False)
-        sys.stdout.flush()
-        return failed(*process.interruption()) if code == 130 else code or 0  # typer turns Ctrl-C into 130 without a word
-    except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # rich turns it into an exit with code 1
-            return 141
-        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except BrokenPipeError:
-        process.discard_output()
-        return 141
-    except (KeyboardInterrupt, typer.Abort):
-        return failed(*process.interruption())
-    except Interrupted as error:
-        return failed(error, process.interruption()[1])
-    except K3SeqError as error:
-        return failed(error, error.exit_code)
-    except OSError as error:
-        return failed(error, 1)
-    except Exception as error:
-        shown = getattr(error, "format_message", None)  # of typer's usage errors
-        if shown is not None:
-            return failed(shown(), 2)
-        return failed(f"{type(error).__name__}: {error} (K3SEQ_DEBUG=1 shows where)", 1)
-    finally:
-        restore_standard_output()
-
-
-def failed(message: object, code: int) -> int:
-    """Prints `k3seq: message` as one line on stderr and returns the exit code."""
-    if os.environ.get("K3SEQ_DEBUG") == "1":
-        import traceback
-
-        traceback.print_exc()
-    print(f"k3seq: {' '.join(str(message).split())}", file=sys.stderr)
-    return code
+        return process.failed("Expected a working directory that exists. Received: a deleted one. Change to another one.", 1)
+    return process.exit_code(lambda: app(args=invocation.arguments, prog_name="k3seq", standalone_mode=False))

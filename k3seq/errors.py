@@ -37,6 +37,6 @@ class DataError(K3SeqError, ValueError):
 
 
 class Interrupted(K3SeqError):
-    """Ctrl-C, SIGTERM or SIGHUP ended a command. The message says what is saved. Exit code 130, or 128 + the signal's number."""
+    """Ctrl-C, SIGTERM or SIGHUP ended a command; the message says what is saved. Exit code 130 (or 128 + the signal)."""
 
     exit_code = 130

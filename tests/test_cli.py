@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from k3seq import cli
+from k3seq.commands import invocation
 from k3seq.errors import DataError, MissingBackend, UsageError
 from k3seq.report.record import plain
 
@@ -57,7 +58,7 @@ def test_help_lists_the_commands():
         (["sumary"], "No such command 'sumary'"),
         (["backends", "--jsn", "x"], "No such option: --jsn"),
         (["summary"], "Missing argument 'name'"),
-        (["summary", "vae", "--depth", "0"], "Invalid value for '--depth'"),
+        (["summary", "vae", "--depth", "0"], "Expected --depth to be at least 1. Received: 0"),
         (["summary", "vae", "--backend", "mxnet"], "Expected a backend out of jax, tensorflow, torch. Received: mxnet"),
         (["backends", "--backend", "mxnet"], "Expected a backend out of jax, tensorflow, torch. Received: mxnet"),
         (["matrix", "--backend", "jax", "--backends", "jax,torch"], "Expected --backend or --backends. Received: both"),
@@ -163,7 +164,9 @@ def test_a_result_with_an_exit_code_is_written_before_the_command_ends_with_it(h
 @once
 def test_without_a_choice_the_first_installed_backend_is_taken_and_told(tmp_path):
     (tmp_path / "backends_matrix.yml").write_text("backends: {gone: {module: no_such_framework}, json: {}}")
-    code = "import os; from k3seq import cli; print(cli.choose_backend(None), os.environ['KERAS_BACKEND'])"
+    code = (
+        "import os; from k3seq.commands import invocation; print(invocation.choose_backend(None), os.environ['KERAS_BACKEND'])"
+    )
     env = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["json", "json"]
@@ -175,10 +178,10 @@ def test_the_option_counts_more_than_the_environment(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
     monkeypatch.setenv("KERAS_BACKEND", "mxnet")
     (here / "backends_matrix.yml").write_text("backends: {json: {}}")
-    assert cli.choose_backend("json") == "json"
+    assert invocation.choose_backend("json") == "json"
     with pytest.raises(UsageError, match="json. Received: mxnet"):
         os.environ["KERAS_BACKEND"] = "mxnet"
-        cli.choose_backend(None)
+        invocation.choose_backend(None)
 
 
 @once

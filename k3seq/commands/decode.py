@@ -5,10 +5,9 @@ import time
 from collections.abc import Iterable
 from typing import TextIO
 
-from rich.progress import Progress
-
-from k3seq.commands.consoles import log_console
+from k3seq.commands.consoles import log_console, progress_bar
 from k3seq.commands.options import check_search
+from k3seq.commands.process import without_tensorflow
 from k3seq.errors import UsageError
 from k3seq.typing import Json
 
@@ -46,10 +45,12 @@ def decode(
 
     from k3seq.pipeline import Pipeline
 
-    trained, output, log = Pipeline.load(directory), output or sys.stdout, log_console()
+    with without_tensorflow():
+        trained = Pipeline.load(directory)
+    output, log = output or sys.stdout, log_console()
     started, results, unknown = time.perf_counter(), [], 0
     batch_size = min(batch_size, max(len(sources), 1))
-    with Progress(console=log, transient=True, disable=len(sources) <= batch_size) as progress:
+    with progress_bar(log) as progress:
         bar = progress.add_task("decoding", total=len(sources))
         for found, strange in trained.batches(sources, batch_size, beam_width=beam_width, length_penalty=length_penalty):
             results += found

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from k3seq.commands.consoles import log_console, results_console
+from k3seq.commands.consoles import log_console, progress_bar, results_console
 from k3seq.commands.options import check_search
+from k3seq.commands.process import without_tensorflow
 from k3seq.errors import DataError
 from k3seq.typing import Json
 
@@ -56,8 +56,10 @@ def evaluate(
 
     from k3seq.pipeline import Pipeline
 
-    trained, started = Pipeline.load(directory), time.perf_counter()
-    with Progress(console=log_console(), transient=True) as progress:
+    with without_tensorflow():
+        trained = Pipeline.load(directory)
+    started = time.perf_counter()
+    with progress_bar(log_console()) as progress:
         bar = progress.add_task("decoding", total=len(known))
         scores = score_pairs(
             trained,

@@ -29,22 +29,22 @@ class Range:
     above: float | None = None
     below: float | None = None
 
-    def __contains__(self, value: float) -> bool:
-        return (
-            math.isfinite(value)
-            and (self.least is None or value >= self.least)
-            and (self.most is None or value <= self.most)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
+    def violated(self, value: float) -> str | None:
+        """What the value is not, such as "at least 1"; None where it is in the range."""
+        if not math.isfinite(value):
+            return "finite"
+        if self.least is not None and value < self.least:
+            return f"at least {self.least}"
+        if self.most is not None and value > self.most:
+            return f"at most {self.most}"
+        if self.above is not None and value <= self.above:
+            return f"above {self.above}"
+        if self.below is not None and value >= self.below:
+            return f"below {self.below}"
+        return None
 
-    def __str__(self) -> str:
-        bounds = (("at least", self.least), ("above", self.above), ("at most", self.most), ("below", self.below))
-        return " and ".join(f"{words} {bound}" for words, bound in bounds if bound is not None) or "finite"
 
-
-INTEGERS = {"most": 2**31 - 1}  # counts beyond it fit no array
-AT_LEAST_0, AT_LEAST_1, FINITE = Range(0, **INTEGERS), Range(1, **INTEGERS), Range()
+AT_LEAST_0, AT_LEAST_1 = Range(0, 2**31 - 1), Range(1, 2**31 - 1)  # larger counts fit no array
 SHARE = Range(least=0, below=1)
 
 BackendOption = Annotated[
@@ -92,8 +92,8 @@ def check_ranges(owner: Callable[..., Any], values: Mapping[str, Any]) -> None:
     for name, annotation in get_type_hints(owner, include_extras=True).items():
         for allowed in get_args(annotation):
             value = values.get(name)
-            if isinstance(allowed, Range) and value is not None and value not in allowed:
-                raise UsageError(f"Expected {option_name(name)} to be {allowed}. Received: {value}")
+            if isinstance(allowed, Range) and value is not None and (expected := allowed.violated(value)):
+                raise UsageError(f"Expected {option_name(name)} to be {expected}. Received: {value}")
 
 
 def checked(command: Callable[..., None]) -> Callable[..., None]:
@@ -124,8 +124,7 @@ def with_options_of(options: type) -> Callable[[Callable[..., None]], Callable[.
         own = list(inspect.signature(command).parameters.values())[1:]
         hints = get_type_hints(options, include_extras=True)
         fields = [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
-            for name, parameter in inspect.signature(options).parameters.items()
+            parameter.replace(annotation=hints[name]) for name, parameter in inspect.signature(options).parameters.items()
         ]
 
         def call(**values: Any) -> None:

@@ -1,8 +1,15 @@
 """The process of a command: its signals, its standard streams and its exit codes."""
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+
+import typer
+
+from k3seq.data.files import restore_standard_output
+from k3seq.errors import Interrupted, K3SeqError
 
 _received: list[int] = []
 
@@ -46,8 +53,59 @@ def open_closed_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w")
 
 
-def discard_output() -> None:
-    """Sends standard output to the null device: its reader is gone, and Python writes the rest of its buffer at the end."""
-    handle = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(handle, sys.stdout.fileno())
-    os.close(handle)
+@contextlib.contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Hides TensorFlow while a model is saved or loaded on another backend.
+
+    Keras imports it then wherever it is installed, which takes seconds and prints lines of its own.
+    """
+    if os.environ.get("KERAS_BACKEND") == "tensorflow" or "tensorflow" in sys.modules:
+        yield
+        return
+    sys.modules["tensorflow"] = None  # pyright: ignore[reportArgumentType]  # None makes `import tensorflow` fail
+    try:
+        yield
+    finally:
+        del sys.modules["tensorflow"]
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Runs a command of typer, reports how it ended, and returns its exit code."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return failed(*interruption()) if code == 130 else code or 0  # typer turns Ctrl-C into 130 and prints nothing
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich turns it into an exit with code 1
+            return 141
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BrokenPipeError:
+        # Python writes the rest of its buffer at its end.
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
+        return 141
+    except (KeyboardInterrupt, typer.Abort):
+        return failed(*interruption())
+    except Interrupted as error:
+        return failed(error, interruption()[1])
+    except K3SeqError as error:
+        return failed(error, error.exit_code)
+    except OSError as error:
+        return failed(error, 1)
+    except Exception as error:
+        shown = getattr(error, "format_message", None)  # of typer's usage errors
+        if shown is not None:
+            return failed(shown(), 2)
+        return failed(f"{type(error).__name__}: {error} (K3SEQ_DEBUG=1 shows where)", 1)
+    finally:
+        restore_standard_output()
+
+
+def failed(message: object, code: int) -> int:
+    """Prints `k3seq: message` as one line on stderr and returns the exit code."""
+    if os.environ.get("K3SEQ_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    print(f"k3seq: {' '.join(str(message).split())}", file=sys.stderr)
+    return code

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from k3seq.commands import process
-from k3seq.commands.consoles import log_console, results_console
+from k3seq.commands.consoles import log_console, progress_bar, results_console
 from k3seq.commands.options import option_name
 from k3seq.commands.train_options import SIZES, Options
 from k3seq.errors import DataError, Interrupted, K3SeqError, UsageError
@@ -83,7 +83,7 @@ def _train(options: Options, directory: Path, record: dict[str, Json], results: 
     record |= {"training_pairs": len(train), "dev_pairs": len(dev), "skipped": skipped, "jit": bool(jit), "first_steps": []}
     trained.history = record
     best, started = None, time.perf_counter()
-    with Progress(*_columns(), console=log, transient=True) as progress:
+    with progress_bar(log, *_columns()) as progress:
         bar = progress.add_task("compiling", total=len(batches), loss="")
 
         def show_step(step):
@@ -108,7 +108,8 @@ def _train(options: Options, directory: Path, record: dict[str, Json], results: 
             if best is None or not dev or row["error_rate"] <= best:
                 best = row.get("error_rate")
                 record["saved_epoch"] = epoch.number
-                trained.save(directory)
+                with process.without_tensorflow():
+                    trained.save(directory)
             else:
                 trained.save_history(directory)
             progress.reset(bar, total=len(batches), description="training", loss="")
@@ -208,7 +209,11 @@ def prepare(options: Options, train: "Pairs", dev: "Pairs") -> "tuple[Pipeline, 
     examples, dev_examples = encode_pairs(train, source, target), encode_pairs(dev, source, target)
     longest_source, longest_target = (max(map(len, side)) for side in zip(*examples, strict=True))
     max_steps = max(longest_target + 1, 2)  # END is a token too
-    limits = {"width_source": 2 * longest_source, "width_target": 2 * max_steps, "max_steps": 4 * max(longest_source, max_steps)}
+    limits = {
+        "width_source": 2 * longest_source,
+        "width_target": 2 * max_steps,
+        "max_steps": 4 * max(longest_source, max_steps),
+    }
     model = registry.seq2seq(
         options.model,
         source.vocabulary_size,
@@ -233,7 +238,9 @@ def prepare(options: Options, train: "Pairs", dev: "Pairs") -> "tuple[Pipeline, 
     return Pipeline(model, source, target, 2 * max_steps), dev_batches, batches
 
 
-def check_lengths(path: str | None, pairs: "Pairs", examples: Sequence[tuple[Sequence[int], Sequence[int]]], model: Any) -> None:
+def check_lengths(
+    path: str | None, pairs: "Pairs", examples: Sequence[tuple[Sequence[int], Sequence[int]]], model: Any
+) -> None:
     """Raises DataError, with the line, where a held-out pair is longer than the model can take."""
     for index, (source, target) in enumerate(examples):
         for name, tokens, limit in (("source", source, model.source_limit), ("target", [*target, 0], model.target_limit)):
@@ -242,9 +249,7 @@ def check_lengths(path: str | None, pairs: "Pairs", examples: Sequence[tuple[Seq
                 raise DataError(f"Expected at most {limit} {name} tokens. Received: {len(tokens)}", path, line)
 
 
-def dev_scores(
-    trained: "Pipeline", dev: "Pairs", dev_batches: "Batches", on_batch: Callable[[int], None]
-) -> dict[str, float]:
+def dev_scores(trained: "Pipeline", dev: "Pairs", dev_batches: "Batches", on_batch: Callable[[int], None]) -> dict[str, float]:
     """Loss, error rate and sequence accuracy on held-out pairs, decoded greedily."""
     from k3seq.commands.evaluate import score_pairs
     from k3seq.data.pairs import references

@@ -22,9 +22,9 @@ class Options:
     task: Annotated[str | None, _option("Built-in task: arithmetic.", _DATA)] = None
     data: Annotated[str | None, _option("Training pairs: source TAB target, UTF-8.", _DATA, metavar="FILE")] = None
     dev: Annotated[str | None, _option("Held-out pairs, scored after every epoch.", _DATA, metavar="FILE")] = None
-    tokens: Annotated[
-        str | None, _option("Tokens: char, space, word or subword; SOURCE/TARGET where they differ.", _DATA)
-    ] = None
+    tokens: Annotated[str | None, _option("Tokens: char, space, word or subword; SOURCE/TARGET where they differ.", _DATA)] = (
+        None
+    )
     vocabulary_size: Annotated[int | None, _option("Maximum vocabulary size.", _DATA), AT_LEAST_1] = None
     limit: Annotated[int | None, _option("Number of pairs to read from --data.", _DATA), AT_LEAST_1] = None
     skip_bad_lines: SkipBadLinesOption = False
@@ -41,9 +41,9 @@ class Options:
 
     epochs: Annotated[int | None, _option("Passes over the training pairs.", _TRAINING), AT_LEAST_1] = None
     batch_size: Annotated[int | None, _option("Pairs in a batch.", _TRAINING), AT_LEAST_1] = None
-    buckets: Annotated[
-        int | None, _option("Maximum number of batch shapes; each is compiled once.", _TRAINING), AT_LEAST_1
-    ] = None
+    buckets: Annotated[int | None, _option("Maximum number of batch shapes; each is compiled once.", _TRAINING), AT_LEAST_1] = (
+        None
+    )
     gradient_accumulation_steps: Annotated[
         int, _option("Parts that a batch is split into to save memory.", _TRAINING), AT_LEAST_1
     ] = 1
@@ -62,9 +62,7 @@ class Options:
     ] = None
 
     out: Annotated[str | None, _option("Run directory; default: a new runs/NAME-N.", OUTPUT, metavar="DIR")] = None
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel=OUTPUT)
-    ] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel=OUTPUT)] = False
     log_steps: Annotated[int, _option("Number of first steps whose loss is printed.", OUTPUT), AT_LEAST_0] = 0
     samples: Annotated[int, _option("Number of decoded examples printed at the end.", OUTPUT), AT_LEAST_0] = 20
 

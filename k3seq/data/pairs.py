@@ -11,11 +11,13 @@ class Pairs(list):
 
     Attributes:
         skipped: `collections.Counter` of the lines left out, by reason.
+        lines: the 1-based line of each pair; empty where the pairs come from no file.
     """
 
     def __init__(self, pairs=()):
         super().__init__(pairs)
-        self.skipped = collections.Counter()
+        self.skipped: collections.Counter[str] = collections.Counter()
+        self.lines: list[int] = []
 
 
 def read_pairs(path, on_error="raise", limit=None):
@@ -48,6 +50,7 @@ def read_pairs(path, on_error="raise", limit=None):
                 pair, reason, message = _parse(line)
                 if reason is None:
                     pairs.append(pair)
+                    pairs.lines.append(number)
                 elif on_error == "raise":
                     raise DataError(message, path, number)
                 else:

@@ -1,11 +1,13 @@
 """Pictures as PNG files: matplotlib's Agg canvas, without pyplot and its global state."""
 
 import os
-import tempfile
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from k3seq.data.files import replacing
 
 
 def draw_ascent(ascent, title=""):
@@ -59,25 +61,19 @@ def draw_training(epochs):
                     [row["number"] for row in epochs], [row[name] for row in epochs], marker=".", label=name.replace("_", " ")
                 )
         axes.set(xlabel="epoch", ylabel=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
         axes.legend()
     return figure
 
 
-def save_figure(figure, path):
-    """Writes a figure as PNG under a temporary name beside `path`, then renames: a reader never sees half of it.
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure as PNG, complete or not at all (see `k3seq.data.files.replacing`).
 
     Raises: OSError when the folder does not exist or cannot be written to.
     """
-    path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(suffix=".png", dir=os.path.dirname(path) or ".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            FigureCanvasAgg(figure).print_png(file)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file)
 
 
 def _show(axes, values):

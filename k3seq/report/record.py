@@ -57,7 +57,7 @@ def write_json(
 
 
 def plain(value: Any) -> Json:
-    """The value in the types of strict JSON: NumPy as Python, paths as text, NaN and infinity as "NaN", "Infinity", "-Infinity"."""
+    """The value as strict JSON has it: NumPy as Python, paths as text, NaN and infinity as "NaN", "Infinity", "-Infinity"."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
