@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from k3seq import __version__
-from k3seq.commands import invocation, process
 from k3seq.commands.invocation import Invocation, backend_names, listed
 from k3seq.commands.options import (
     AT_LEAST_1,
@@ -31,6 +30,7 @@ from k3seq.commands.options import (
     checked,
     with_options_of,
 )
+from k3seq.commands.process import exit_code, failed, handle_signals, open_closed_streams
 from k3seq.commands.train_options import Options, with_defaults
 from k3seq.runtime.memory import keep_memory
 
@@ -247,7 +247,7 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.")] = 5,
     seconds: Annotated[float, typer.Option(help="Seconds that a row is measured in a round.")] = 0.5,
     steps: Annotated[int | None, typer.Option(help="Steps that a row is measured in a round, instead of --seconds.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for one request to a row's process.")] = 600.0,
+    timeout: Annotated[float, typer.Option(help="Seconds for one request to a row's ")] = 600.0,
     parity: Annotated[bool, typer.Option("--parity", help="Compare outputs and gradients too, not losses alone.")] = False,
     csv: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the rows to FILE as CSV.", rich_help_panel=OUTPUT)
@@ -271,15 +271,15 @@ def bench(
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code. An error is one line on stderr, with a traceback where K3SEQ_DEBUG=1."""
-    invocation.arguments = list(sys.argv[1:] if arguments is None else arguments)
+    Invocation.arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # the process has no other purpose
-        process.open_closed_streams()
-        process.handle_signals()
+        open_closed_streams()
+        handle_signals()
         keep_memory()
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # package.module:factory is found from the working directory
     except FileNotFoundError:
-        return process.failed("Expected a working directory that exists. Received: a deleted one. Change to another one.", 1)
-    return process.exit_code(lambda: app(args=invocation.arguments, prog_name="k3seq", standalone_mode=False))
+        return failed("Expected a working directory that exists. Received: a deleted one. Change to another one.", 1)
+    return exit_code(lambda: app(args=Invocation.arguments, prog_name="k3seq", standalone_mode=False))

@@ -66,6 +66,8 @@ NAMES = ("jax", "tensorflow", "torch")
 EXCEPTIONS = {f"k3seq.backend.{p.stem}": (n, f"{n}lib") for n in NAMES for p in (PACKAGE / "backend").glob(f"{n}*.py")}
 EXCEPTIONS |= {f"k3seq.bench.peers.{name}_lstm": (name,) for name in ("jax", "torch")}  # loops written in a framework alone
 EXCEPTIONS |= {name: KERAS[:1] for name in IN_WORKERS}
+# They are light: what all commands share, and the options of train.
+EXCEPTIONS["k3seq.cli"] = tuple(f"k3seq.commands.{name}" for name in ("invocation", "options", "process", "train_options"))
 # The reproducers show k3seq's own answer beside what Keras does.
 EXCEPTIONS["k3seq.parity.divergences.layers"] = EXCEPTIONS["k3seq.parity.divergences.recurrent"] = ("keras", "k3seq.layers")
 # The only packages that import the backend.

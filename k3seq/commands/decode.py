@@ -47,7 +47,7 @@ def decode(
 
     with without_tensorflow():
         trained = Pipeline.load(directory)
-    output, log = output or sys.stdout, log_console()
+    written, log = output or sys.stdout, log_console()
     started, results, unknown = time.perf_counter(), [], 0
     batch_size = min(batch_size, max(len(sources), 1))
     with progress_bar(log) as progress:
@@ -55,8 +55,8 @@ def decode(
         for found, strange in trained.batches(sources, batch_size, beam_width=beam_width, length_penalty=length_penalty):
             results += found
             unknown += strange
-            output.write("".join(f"{result}\n" for result in found))
-            output.flush()
+            written.write("".join(f"{result}\n" for result in found))
+            written.flush()
             progress.update(bar, completed=len(results))
     if unknown:
         log.print(f"{unknown} tokens are not in the vocabulary of the source")

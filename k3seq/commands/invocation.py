@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 
@@ -13,8 +13,6 @@ from k3seq.data.files import print_to_standard_error
 from k3seq.errors import UsageError
 from k3seq.report.record import check_outputs, write_json
 from k3seq.runtime import matrix
-
-arguments: list[str] = []  # of this process's command, for the JSON
 
 
 def choose_backend(name: str | None) -> str:
@@ -47,7 +45,12 @@ class Invocation:
         json: value of `--json`.
         outputs: option -> path of the other files that the command writes.
         binds: whether the command uses keras in this process. False: the command chooses its backends itself.
+
+    Attributes:
+        arguments: the command line of this process, for the JSON.
     """
+
+    arguments: ClassVar[list[str]] = []
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class Invocation:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Writes the JSON. A result with an `exit_code` other than 0 ends the command with it."""
-        write_json(self.json, arguments, self.backend, result, self.started)
+        write_json(self.json, self.arguments, self.backend, result, self.started)
         if result.get("exit_code"):
             raise typer.Exit(result["exit_code"])
 

@@ -99,7 +99,7 @@ def _train(options: Options, directory: Path, record: dict[str, Json], results: 
                     f"Lower --learning-rate. {what_is_saved(directory, record['started'])}"
                 )
             row = epoch._asdict()
-            if dev:
+            if dev_batches:
                 progress.update(bar, description="evaluating", total=len(dev), completed=0)
                 row |= dev_scores(trained, dev, dev_batches, lambda done: progress.update(bar, completed=done))
             record["epochs"].append(row)

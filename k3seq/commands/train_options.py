@@ -1,17 +1,18 @@
 """The options of `k3seq train`: their names, types, defaults, ranges and help texts."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from k3seq.commands.options import AT_LEAST_0, AT_LEAST_1, OUTPUT, SHARE, Range, SkipBadLinesOption, option_name
 from k3seq.errors import UsageError
 
+BY_TASK: Any = None  # `with_defaults` fills it in
 _DATA, _MODEL, _TRAINING = "Data", "Model", "Training"
 
 
-def _option(help: str, panel: str, **more) -> typer.models.OptionInfo:
+def _option(help: str, panel: str, **more: Any) -> typer.models.OptionInfo:
     return typer.Option(help=help, rich_help_panel=panel, **more)
 
 
@@ -22,16 +23,14 @@ class Options:
     task: Annotated[str | None, _option("Built-in task: arithmetic.", _DATA)] = None
     data: Annotated[str | None, _option("Training pairs: source TAB target, UTF-8.", _DATA, metavar="FILE")] = None
     dev: Annotated[str | None, _option("Held-out pairs, scored after every epoch.", _DATA, metavar="FILE")] = None
-    tokens: Annotated[str | None, _option("Tokens: char, space, word or subword; SOURCE/TARGET where they differ.", _DATA)] = (
-        None
-    )
+    tokens: Annotated[str, _option("Tokens: char, space, word or subword; SOURCE/TARGET where they differ.", _DATA)] = BY_TASK
     vocabulary_size: Annotated[int | None, _option("Maximum vocabulary size.", _DATA), AT_LEAST_1] = None
     limit: Annotated[int | None, _option("Number of pairs to read from --data.", _DATA), AT_LEAST_1] = None
     skip_bad_lines: SkipBadLinesOption = False
-    max_val: Annotated[int | None, _option("Arithmetic: numbers lie in [1 - max_val, max_val).", _DATA), Range(2, 2**31)] = None
-    problems: Annotated[int | None, _option("Arithmetic: number of training problems.", _DATA), AT_LEAST_1] = None
+    max_val: Annotated[int, _option("Arithmetic: numbers lie in [1 - max_val, max_val).", _DATA), Range(2, 2**31)] = BY_TASK
+    problems: Annotated[int, _option("Arithmetic: number of training problems.", _DATA), AT_LEAST_1] = BY_TASK
 
-    model: Annotated[str | None, _option("Architecture: lstm, lstm-attention, transformer or sliding.", _MODEL)] = None
+    model: Annotated[str, _option("Architecture: lstm, lstm-attention, transformer or sliding.", _MODEL)] = BY_TASK
     units: Annotated[int | None, _option("Units of the LSTM layers.", _MODEL), AT_LEAST_1] = None
     embed_dim: Annotated[int | None, _option("Size of a token embedding.", _MODEL), AT_LEAST_1] = None
     num_layers: Annotated[int | None, _option("Layers of the encoder, and of the decoder.", _MODEL), AT_LEAST_1] = None
@@ -39,17 +38,15 @@ class Options:
     num_heads: Annotated[int | None, _option("Attention heads.", _MODEL), AT_LEAST_1] = None
     dropout: Annotated[float | None, _option("Dropout rate in training.", _MODEL), SHARE] = None
 
-    epochs: Annotated[int | None, _option("Passes over the training pairs.", _TRAINING), AT_LEAST_1] = None
-    batch_size: Annotated[int | None, _option("Pairs in a batch.", _TRAINING), AT_LEAST_1] = None
-    buckets: Annotated[int | None, _option("Maximum number of batch shapes; each is compiled once.", _TRAINING), AT_LEAST_1] = (
-        None
-    )
+    epochs: Annotated[int, _option("Passes over the training pairs.", _TRAINING), AT_LEAST_1] = BY_TASK
+    batch_size: Annotated[int, _option("Pairs in a batch.", _TRAINING), AT_LEAST_1] = BY_TASK
+    buckets: Annotated[int, _option("Maximum number of batch shapes; each is compiled once.", _TRAINING), AT_LEAST_1] = BY_TASK
     gradient_accumulation_steps: Annotated[
         int, _option("Parts that a batch is split into to save memory.", _TRAINING), AT_LEAST_1
     ] = 1
     learning_rate: Annotated[
-        float | None, _option("Peak learning rate, between a warm-up and a cosine decay.", _TRAINING), Range(above=0)
-    ] = None
+        float, _option("Peak learning rate, between a warm-up and a cosine decay.", _TRAINING), Range(above=0)
+    ] = BY_TASK
     label_smoothing: Annotated[
         float, _option("Share of the target probability that is spread over the vocabulary.", _TRAINING), SHARE
     ] = 0.0

@@ -9,12 +9,12 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import IO
+from typing import TextIO
 
 from k3seq.errors import DataError
 
 STANDARD_OUTPUT = "-"
-_reserved: list[tuple[IO[str], int | None]] = []  # standard output, while prints go to standard error
+_reserved: list[tuple[TextIO, int | None]] = []  # standard output, while prints go to standard error
 
 
 @contextlib.contextmanager

@@ -5,13 +5,15 @@ import sys
 import time
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from k3seq import __version__
 from k3seq.data.files import check_writable, replacing
 from k3seq.errors import UsageError
 from k3seq.runtime import matrix
-from k3seq.typing import Json
+
+if TYPE_CHECKING:  # it imports NumPy, which `k3seq --help` does not need
+    from k3seq.typing import Json
 
 
 def check_outputs(outputs: Mapping[str, str | PathLike[str] | None]) -> None:
@@ -56,7 +58,7 @@ def write_json(
         temporary.write_text(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def plain(value: Any) -> Json:
+def plain(value: Any) -> "Json":
     """The value as strict JSON has it: NumPy as Python, paths as text, NaN and infinity as "NaN", "Infinity", "-Infinity"."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}

@@ -119,7 +119,7 @@ def test_an_interrupted_run_keeps_the_epochs_that_were_done(data, monkeypatch, c
         return step(self, *arguments, **options)
 
     monkeypatch.setattr(AttentionSeq2Seq, "train_on_batch", interrupted)
-    assert train("--epochs", "9") == 1
+    assert train("--epochs", "9") == 130
     assert "interrupted after 1 of 9 epochs; run holds epoch 1" in capsys.readouterr().err
     assert Pipeline.load(data / "run").decode(["ab"]) is not None
 
@@ -162,7 +162,7 @@ BAD = {
     "dropout": (["train", "--data", "train.tsv", "--dropout", "2"], 2, "dropout"),
     "missing file": (["train", "--data", "nowhere.tsv"], 1, "nowhere.tsv"),
     "a line without a tab": (["train", "--data", "bad.tsv"], 1, "bad.tsv:2: Expected source, tab, target"),
-    "a file as --out": (["train", "--data", "train.tsv", "--out", "train.tsv"], 2, "a file"),
+    "a file as --out": (["train", "--data", "train.tsv", "--out", "train.tsv"], 2, "train.tsv: File exists"),
     "no run": (["decode", "."], 2, "without run.json"),
     "no run to evaluate": (["evaluate", ".", "--data", "train.tsv"], 2, "without run.json"),
     "batch of nothing": (["evaluate", ".", "--data", "train.tsv", "--batch-size", "0"], 2, "--batch-size"),
@@ -187,14 +187,14 @@ def test_bad_lines_are_counted_when_asked(data, capsys):
 
 def test_a_run_is_not_overwritten_unasked(run, capsys):
     assert train() == 2
-    assert "which holds a run (or add --overwrite)" in capsys.readouterr().err
+    assert "Expected a new run directory, or --overwrite" in capsys.readouterr().err
 
 
 def test_a_broken_model_file_is_one_line(run, monkeypatch, capsys):
     model = run / "model.keras"
     model.write_bytes(model.read_bytes()[:2000])
     code, shown = decode(monkeypatch, capsys, "ab\n")
-    assert code == 1 and "model.keras: Expected a Keras model that can be read" in shown.err and shown.out == ""
+    assert code == 1 and "model.keras: Expected the file that was saved" in shown.err and shown.out == ""
 
 
 def test_bytes_that_are_not_text_name_their_line(data, monkeypatch, capsys):
