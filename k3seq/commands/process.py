@@ -35,7 +35,7 @@ def _terminate(number, frame):
 def interruption() -> tuple[str, int]:
     """The word for what interrupted the command, and its exit code: 130 for Ctrl-C, 128 + number for another signal."""
     if _received:
-        return f"ended by {signal.Signals(_received[0]).name}", 128 + _received[0]
+        return f"ended by {signal.Signals(_received[0]).name}; partial files are removed", 128 + _received[0]
     return "interrupted", 130
 
 

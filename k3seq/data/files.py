@@ -28,6 +28,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         OSError: the folder is missing or not writable, the disk is full, or nothing was written. It names `path`.
     """
     with contextlib.ExitStack() as stack:
+        _refuse_empty(path)
         direct = _is_written_directly(path)
         target = pathlib.Path(os.path.realpath(path))
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) if direct else target.parent
@@ -64,6 +65,7 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raises OSError where `replacing(path)` could not write. It changes nothing."""
+    _refuse_empty(path)
     if os.fspath(path) == STANDARD_OUTPUT:
         return
     try:
@@ -100,6 +102,11 @@ def restore_standard_output() -> None:
         if copy is not None:
             os.dup2(copy, 1)
             os.close(copy)
+
+
+def _refuse_empty(path):
+    if not os.fspath(path):  # `os.path.realpath` takes it for the working directory
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "")
 
 
 def _is_standard_output(path) -> bool:
