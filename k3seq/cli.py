@@ -247,7 +247,7 @@ def bench(
     rounds: Annotated[int, typer.Option(help="Interleaved rounds.")] = 5,
     seconds: Annotated[float, typer.Option(help="Seconds that a row is measured in a round.")] = 0.5,
     steps: Annotated[int | None, typer.Option(help="Steps that a row is measured in a round, instead of --seconds.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for one request to a row's ")] = 600.0,
+    timeout: Annotated[float, typer.Option(help="Seconds for one request to a row's process.")] = 600.0,
     parity: Annotated[bool, typer.Option("--parity", help="Compare outputs and gradients too, not losses alone.")] = False,
     csv: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the rows to FILE as CSV.", rich_help_panel=OUTPUT)

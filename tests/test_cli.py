@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from k3seq import cli
 from k3seq.commands import invocation
@@ -100,14 +101,6 @@ def test_the_traceback_is_shown_when_asked_for(here, monkeypatch, capsys):
 
 
 @once
-def test_a_closed_stdout_ends_quietly():
-    command = f"{sys.executable} -m k3seq backends --backend {os.environ['KERAS_BACKEND']} | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() in ("1", "141")
-    assert done.stderr == ""
-
-
-@once
 def test_a_full_disk_is_one_line():
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
@@ -150,6 +143,52 @@ def test_json_that_cannot_be_written_leaves_the_old_file_and_no_rest(here, monke
     assert (here / "out.json").read_text() == "old"
     assert [p.name for p in here.iterdir()] == ["out.json"]
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@once
+@pytest.mark.parametrize("option", ["--json", "--picture", "--page", "--html", "--csv"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(here, capsys, option):
+    command = {"--json": ["train"], "--picture": ["provenance", "vae"], "--page": ["divergences"], "--html": ["parity"]}
+    arguments = command.get(option, ["bench"])
+    for path in ("absent/file", "folder"):
+        (here / "folder").mkdir(exist_ok=True)
+        assert cli.main([*arguments, *(["--data", "x"] if arguments == ["train"] else []), option, path]) == 2
+        assert f"Expected a file that can be written for {option}. Received: {path}" in capsys.readouterr().err
+    assert [path.name for path in here.iterdir()] == ["folder"]
+
+
+@once
+def test_two_outputs_cannot_share_a_file(here, capsys):
+    (here / "link").symlink_to("out")
+    assert cli.main(["parity", "--html", "out", "--json", "link"]) == 2
+    assert "Expected different files for --json and --html. Received: out" in capsys.readouterr().err
+    assert not (here / "out").exists()
+
+
+@once
+def test_json_follows_a_link_and_a_minus_is_standard_output(here, monkeypatch, capsys):
+    from k3seq.commands import backends
+
+    def print_table(names):
+        print("a table")
+        return {"a": 1}
+
+    monkeypatch.setattr(backends, "backends", print_table)
+    (here / "link").symlink_to("out.json")
+    assert cli.main(["backends", "--json", "link"]) == 0
+    assert (here / "link").is_symlink() and json.loads((here / "out.json").read_text())["result"] == {"a": 1}
+    capsys.readouterr()
+    assert cli.main(["backends", "--json", "-"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["result"] == {"a": 1} and shown.err == "a table\n"
+
+
+@once
+def test_an_error_gives_standard_output_back(here, monkeypatch, capsys):
+    raising(monkeypatch, DataError("bad"))
+    assert cli.main(["backends", "--json", "-"]) == 1
+    print("after")
+    assert capsys.readouterr().out == "after\n"
 
 
 @once
@@ -234,6 +273,36 @@ def test_summary_takes_a_factory_of_the_working_directory(here, monkeypatch):
 def test_an_unknown_model_names_the_choices(here, capsys):
     assert cli.main(["summary", "no-such-model"]) == 2
     assert "lstm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        (":x", "Expected package.module:factory. Received: :x"),
+        ("json:", "Expected package.module:factory. Received: json:"),
+        (".json:dumps", "Expected package.module:factory. Received: .json:dumps"),
+        ("json:dumps", "Expected json:dumps to need no arguments. Received: missing a required argument: 'obj'"),
+        ("json:nothing", "Expected json to hold 'nothing'"),
+        ("json:__name__", "Expected json:__name__ to be a function or class. Received: str"),
+        ("sys:exit", "Expected sys:exit to return a keras.Model. Received: it ended the process"),
+        ("os:getcwd", "Expected os:getcwd to return a keras.Model. Received: str"),
+    ],
+)
+def test_a_name_that_is_no_factory_is_one_line(here, capsys, name, message):
+    assert cli.main(["summary", name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"k3seq: {message}") and error.count("\n") == 1
+
+
+@once
+@pytest.mark.parametrize("command", list(typer.main.get_command(cli.app).commands))
+def test_every_option_has_a_help_text_and_h_shows_it(command, capsys):
+    assert cli.main([command, "-h"]) == 0
+    assert "Usage: k3seq " + command in capsys.readouterr().out
+    for parameter in typer.main.get_command(cli.app).commands[command].params:
+        text = parameter.help
+        assert text and text[0].isupper() or text.startswith("package.module"), (parameter.name, text)
+        assert text.endswith((".", "-")), (parameter.name, text)
 
 
 @once
