@@ -8,20 +8,24 @@ losses.png       the history as a picture, where `k3seq train` drew it
 """
 
 import contextlib
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from k3seq.data import runs, tokenizers
-from k3seq.data.batches import source_batches
+from k3seq.data.batches import Examples, encode_pairs, source_batches
 from k3seq.decode import LengthPenalty, beam_search, greedy
-from k3seq.errors import DataError
+from k3seq.errors import DataError, UsageError
 from k3seq.models import registry
 from k3seq.typing import Json
+
+# Tokens of a line for a model without a limit of its own. The state of one line grows with them.
+MAX_SOURCE_TOKENS = 10_000
 
 
 class Pipeline:
@@ -47,50 +51,92 @@ class Pipeline:
 
     def decode(
         self,
-        lines: Sequence[str],
+        lines: Iterable[str],
         batch_size: int = 64,
         on_batch: Callable[[int], None] | None = None,
         *,
         beam_width: int = 1,
         length_penalty: float = 0.0,
+        max_source_tokens: int | None = None,
     ) -> list[str]:
         """The best result for each line, in order. An empty line gives an empty result.
 
         Args:
-            lines: a list of str.
-            batch_size: lines decoded at once.
+            lines: list of str.
+            batch_size: lines decoded at once; fewer at once where lines are long.
             on_batch: called with the number of lines done so far.
             beam_width: number of hypotheses that beam search keeps; 1 is greedy decoding.
-            length_penalty: exponent of beam search's `k3seq.decode.LengthPenalty`.
+            length_penalty: exponent of `k3seq.decode.LengthPenalty` in beam search.
+            max_source_tokens: maximum number of tokens of a line. Memory grows with it. None: the model's limit, or 10,000 for
+                a model without one.
 
         Raises:
-            UsageError: a line has more tokens than the model takes, with its number; or beam_width is below 1 or above the
-                target vocabulary size.
+            UsageError: lines is not a list of str; a line has more tokens than allowed, with its number; beam_width is below 1
+                or above the target vocabulary size; length_penalty is not finite, or is given for greedy decoding.
         """
         results = []
-        for found, _ in self.batches(lines, batch_size, beam_width=beam_width, length_penalty=length_penalty):
+        options = dict(beam_width=beam_width, length_penalty=length_penalty, max_source_tokens=max_source_tokens)
+        for found, _ in self.batches(lines, batch_size, **options):
             results += found
             if on_batch:
                 on_batch(len(results))
         return results
 
     def batches(
-        self, lines: Sequence[str], batch_size: int = 64, *, beam_width: int = 1, length_penalty: float = 0.0
+        self,
+        lines: Iterable[str],
+        batch_size: int = 64,
+        *,
+        beam_width: int = 1,
+        length_penalty: float = 0.0,
+        max_source_tokens: int | None = None,
     ) -> Iterator[tuple[list[str], int]]:
-        """Decodes as `decode` does, batch by batch.
+        """Decodes as `decode` does, batch by batch. Arguments and errors are those of `decode`.
 
         Yields:
-            (results of the next lines, how many of their tokens are not in the source vocabulary).
+            (results of the next lines, how many tokens outside the source vocabulary have been read since the last yield).
         """
-        limit, done = self.model.source_limit, 0
+        if length_penalty and (beam_width == 1 or not math.isfinite(length_penalty)):
+            received = f"length_penalty={length_penalty}, beam_width={beam_width}"
+            raise UsageError(f"Expected a finite length_penalty, and beam_width above 1 with it. Received: {received}")
+        limit = self.model.source_limit
         widths = None if limit is None else [*range(8, limit, 8), limit]
-        for x, rows in source_batches(lines, self.source_tokenizer, batch_size, widths):
+        most = MAX_SOURCE_TOKENS if max_source_tokens is None and limit is None else max_source_tokens
+        lines = list(tokenizers.check_texts(lines, "lines"))
+        return self._batches(
+            lines, source_batches(lines, self.source_tokenizer, batch_size, widths, most), beam_width, length_penalty
+        )
+
+    def _batches(self, lines, batches, beam_width, length_penalty):
+        """What `batches` yields. Batches of long lines are not in the order of the lines."""
+        done, waiting, unknown = 0, {}, 0
+        for x, positions in batches:
             tokens, lengths = self._search(x, beam_width, length_penalty)
-            ids = [tokens[row, : lengths[row]].tolist() for row in range(rows)]
-            filled = [line.strip() for line in lines[done : done + rows]]
-            found = [self.target_tokenizer.decode(i) if line else "" for i, line in zip(ids, filled, strict=True)]
-            yield found, _unknown(x)
-            done += rows
+            for row, position in enumerate(positions):
+                filled = lines[position].strip()
+                waiting[position] = self.target_tokenizer.decode(tokens[row, : lengths[row]].tolist()) if filled else ""
+            unknown += _unknown(x)
+            found = []
+            while done in waiting:
+                found.append(waiting.pop(done))
+                done += 1
+            if found:
+                yield found, unknown
+                unknown = 0
+
+    def encode_pairs(self, pairs: Iterable[tuple[str, str]], on_error: str = "raise") -> Examples:
+        """The ids of text pairs that the model can take, for `k3seq.data.Batches`.
+
+        Args:
+            pairs: (source, target) str, for example from `k3seq.data.read_pairs`.
+            on_error: "raise", or "skip" to leave out and count a pair that is too long or has a side without tokens.
+
+        Raises:
+            DataError: such a pair, with its file and line where `read_pairs` has read it. UsageError: bad on_error.
+        """
+        target_limit = self.model.target_limit
+        limits = self.model.source_limit, None if target_limit is None else target_limit - 1  # a step for START or END
+        return encode_pairs(pairs, self.source_tokenizer, self.target_tokenizer, *limits, on_error=on_error)
 
     def _search(self, x, beam_width, length_penalty):
         """(tokens, lengths) of the best result of each row."""
