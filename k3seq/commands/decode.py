@@ -49,7 +49,6 @@ def decode(
         trained = Pipeline.load(directory)
     written, log = output or sys.stdout, log_console()
     started, results, unknown = time.perf_counter(), [], 0
-    batch_size = min(batch_size, max(len(sources), 1))
     with progress_bar(log) as progress:
         bar = progress.add_task("decoding", total=len(sources))
         for found, strange in trained.batches(sources, batch_size, beam_width=beam_width, length_penalty=length_penalty):

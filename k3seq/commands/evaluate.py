@@ -101,6 +101,6 @@ def score_pairs(
     """
     from k3seq.metrics import score
 
-    results = trained.decode(list(known), min(batch_size, len(known)), on_batch, **search)
+    results = trained.decode(list(known), batch_size, on_batch, **search)
     cut = trained.target_tokenizer.cut
     return score([cut(line) for line in results], [[cut(line) for line in lines] for lines in known.values()])

@@ -4,7 +4,7 @@ import contextlib
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,7 +170,7 @@ def read_data(options: Options) -> "tuple[Pairs, Pairs]":
         train, dev = (arithmetic.pairs(part) for part in arithmetic.split(drawn, HELD_OUT, options.seed))
         return Pairs(train), Pairs(dev)
     on_error = "skip" if options.skip_bad_lines else "raise"
-    train = read_pairs(options.data, on_error, options.limit)
+    train = read_pairs(options.data or "", on_error, options.limit)
     dev = read_pairs(options.dev, on_error) if options.dev else Pairs()
     for path, pairs in ((options.data, train), (options.dev, dev)):
         if path and not pairs:
@@ -206,7 +206,7 @@ def prepare(options: Options, train: "Pairs", dev: "Pairs") -> "tuple[Pipeline, 
         tokenizers.of_kind(name).fit([pair[side] for pair in train], vocabulary_size=options.vocabulary_size)
         for name, side in ((kinds[0], 0), (kinds[-1], 1))
     )
-    examples, dev_examples = encode_pairs(train, source, target), encode_pairs(dev, source, target)
+    examples = encode_pairs(train, source, target)
     longest_source, longest_target = (max(map(len, side)) for side in zip(*examples, strict=True))
     max_steps = max(longest_target + 1, 2)  # END is a token too
     limits = {
@@ -221,7 +221,8 @@ def prepare(options: Options, train: "Pairs", dev: "Pairs") -> "tuple[Pipeline, 
         **chosen,
         **{name: value for name, value in limits.items() if name in known},
     )
-    check_lengths(options.dev, dev, dev_examples, model)
+    trained = Pipeline(model, source, target, 2 * max_steps)
+    dev_examples = trained.encode_pairs(dev)
     initialize(model, options.seed)
     batches = Batches(examples, options.batch_size, options.seed, buckets=options.buckets)
     dev_batches = None
@@ -235,18 +236,7 @@ def prepare(options: Options, train: "Pairs", dev: "Pairs") -> "tuple[Pipeline, 
     jit = "auto" if options.jit is None else options.jit
     model.compile(optimizer, loss=TokenCrossentropy(options.label_smoothing), jit_compile=jit)
     model.step_options(gradient_accumulation_steps=options.gradient_accumulation_steps)
-    return Pipeline(model, source, target, 2 * max_steps), dev_batches, batches
-
-
-def check_lengths(
-    path: str | None, pairs: "Pairs", examples: Sequence[tuple[Sequence[int], Sequence[int]]], model: Any
-) -> None:
-    """Raises DataError, with the line, where a held-out pair is longer than the model can take."""
-    for index, (source, target) in enumerate(examples):
-        for name, tokens, limit in (("source", source, model.source_limit), ("target", [*target, 0], model.target_limit)):
-            if limit is not None and len(tokens) > limit:
-                line = pairs.lines[index] if path else None
-                raise DataError(f"Expected at most {limit} {name} tokens. Received: {len(tokens)}", path, line)
+    return trained, dev_batches, batches
 
 
 def dev_scores(trained: "Pipeline", dev: "Pairs", dev_batches: "Batches", on_batch: Callable[[int], None]) -> dict[str, float]:
