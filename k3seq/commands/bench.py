@@ -1,6 +1,7 @@
 """`k3seq bench`: how fast each backend is on the same work, and beside it what it competes with."""
 
 import json as json_module
+import math
 import os
 import sys
 from dataclasses import replace
@@ -62,15 +63,18 @@ def bench(
     """
     from rich.console import Console
 
-    from k3seq.bench import noise, plots, stamps, table
+    from k3seq.bench import noise, plots, problems, stamps, table
 
     if target is not None and suite is not None:
         raise UsageError(f"Expected a target or --suite. Received: {target} and {suite}")
     for name, value, least in (("rounds", rounds, 1), ("steps", steps, 1), ("batch_size", batch_size, 1)):
         if value is not None and value < least:
             raise UsageError(f"Expected --{name.replace('_', '-')} of at least {least}. Received: {value}")
-    if seconds <= 0:
-        raise UsageError(f"Expected --seconds above 0. Received: {seconds}")
+    for name, value in (("seconds", seconds), ("timeout", timeout)):
+        if not 0 < value < math.inf:
+            raise UsageError(f"Expected --{name} above 0. Received: {value}")
+    if jits not in problems.JITS:
+        raise UsageError(f"Expected --jit out of {', '.join(problems.JITS)}. Received: {jits}")
     for option, path in (("--csv", csv), ("--html", html)):
         _check_place(option, path)
     older = None if against is None else _older(Path(against))

@@ -29,7 +29,7 @@ class Subject:
         if isinstance(target, keras.layers.Layer):
             self.name, self.call = target.name, target
             self.roots = [target]
-            symbolic = getattr(target, "_inputs_struct", None) or (getattr(target, "inputs", None) or [None])[0]
+            symbolic = _symbolic_inputs(target)
         else:
             symbolic = _inputs_behind(target)
             self.call = keras.Function(symbolic, target)
@@ -58,6 +58,15 @@ def own_weights(layer):
     """The ids of the weights that a layer or operation holds itself, not within a layer of its own."""
     held = (getattr(layer, name, ()) for name in ("_trainable_variables", "_non_trainable_variables"))
     return [id(variable) for variables in held for variable in variables]
+
+
+def _symbolic_inputs(layer):
+    """The `keras.Input` tensors of a functional or Sequential model, in its own structure; None for another layer."""
+    structure = getattr(layer, "_inputs_struct", None)
+    if structure is not None:  # one tensor has no truth value
+        return structure
+    inputs = getattr(layer, "inputs", None)
+    return inputs[0] if inputs else None
 
 
 def _inputs_behind(target):
