@@ -10,29 +10,32 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from k3seq import __version__
-from k3seq.commands.invocation import Invocation, backend_names, listed
-from k3seq.commands.options import (
-    AT_LEAST_1,
-    OUTPUT,
-    PROCESS,
-    BackendOption,
-    BackendsOption,
-    BatchSizeOption,
-    BeamWidthOption,
-    JsonOption,
-    LengthPenaltyOption,
-    ModelArgument,
-    RunArgument,
-    SkipBadLinesOption,
-    checked,
-    with_options_of,
-)
-from k3seq.commands.process import exit_code, failed, handle_signals, open_closed_streams
-from k3seq.commands.train_options import Options, with_defaults
+from k3seq.errors import require_extra
 from k3seq.runtime.memory import keep_memory
+
+with require_extra("cli"):
+    import typer
+
+    from k3seq.commands.invocation import Invocation, backend_names, listed
+    from k3seq.commands.options import (
+        AT_LEAST_1,
+        OUTPUT,
+        PROCESS,
+        BackendOption,
+        BackendsOption,
+        BatchSizeOption,
+        BeamWidthOption,
+        JsonOption,
+        LengthPenaltyOption,
+        ModelArgument,
+        RunArgument,
+        SkipBadLinesOption,
+        checked,
+        with_options_of,
+    )
+    from k3seq.commands.process import exit_code, failed, handle_signals, open_closed_streams
+    from k3seq.commands.train_options import Options, with_defaults
 
 app = typer.Typer(
     name="k3seq",
@@ -41,7 +44,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_WORK, _MEASURING = "Work", "Measuring"
 
 
 @app.callback(invoke_without_command=True)

@@ -2,7 +2,6 @@
 
 import json as json_module
 import math
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from k3seq import bench as benchmark
 from k3seq.data.files import replacing
 from k3seq.errors import DataError, UsageError
+from k3seq.report.record import check_outputs
 from k3seq.runtime import matrix
 
 INTERRUPTED = 130
@@ -75,8 +75,7 @@ def bench(
             raise UsageError(f"Expected --{name} above 0. Received: {value}")
     if jits not in problems.JITS:
         raise UsageError(f"Expected --jit out of {', '.join(problems.JITS)}. Received: {jits}")
-    for option, path in (("--csv", csv), ("--html", html)):
-        _check_place(option, path)
+    check_outputs({"--csv": csv, "--html": html})
     older = None if against is None else _older(Path(against))
     known = matrix.load()
     chosen = {name: known.backend(name) for name in (backends or known.backends)}
@@ -159,11 +158,6 @@ def _older(path):
         return rows
     except (json_module.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise DataError("Expected the JSON of k3seq bench for --compare. Received: something else", path) from None
-
-
-def _check_place(option, path):
-    if path is not None and (Path(path).is_dir() or not os.access(Path(path).absolute().parent, os.W_OK)):
-        raise UsageError(f"Expected a file in a folder that can be written to for {option}. Received: {path}")
 
 
 def _write(path, content):

@@ -3,11 +3,14 @@
 import os
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from k3seq.data.files import replacing
+from k3seq.errors import require_extra
+
+with require_extra("report"):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
 
 def draw_ascent(ascent, title=""):
