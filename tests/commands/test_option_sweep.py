@@ -29,7 +29,11 @@ SMALL = st.sampled_from(["-1", "0", "1", "2", "3", "4", "7"])  # of what takes m
 FLOATS = st.one_of(
     st.sampled_from(["nan", "inf", "-inf", "0", "-0.0", "1", "0.5", "1e-320", "1e30", "1e400", "-1"]), st.floats().map(str)
 )
-TEXT = st.one_of(st.sampled_from(["", " ", "-", "--", "[/b]", "[red]", "é", "\udcff", "a,b", "x" * 300]), st.text(max_size=5))
+NO_NUL = st.characters(exclude_characters="\0")  # no argument of a process has one
+TEXT = st.one_of(
+    st.sampled_from(["", " ", "-", "--", "[/b]", "[red]", "é", "\udcff", "a,b", "x" * 300]),
+    st.text(st.characters(exclude_characters="\0"), max_size=5),
+)  # no argument of a process has a NUL
 NAMES = {
     "model": ["lstm", "lstm-attention", "transformer", "sliding"],
     "tokens": ["char", "space", "word", "subword", "char/space", "/", "char/char/char"],

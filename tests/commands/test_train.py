@@ -1,13 +1,10 @@
 """train, decode and evaluate on the backend that runs, through the command line."""
 
-import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -19,48 +16,7 @@ from k3seq.commands import train as command
 from k3seq.inspect.pictures import draw_training
 from k3seq.models.lstm import AttentionSeq2Seq
 from k3seq.pipeline import Pipeline
-
-WORDS = ["ab", "ba", "abc", "cab", "bca", "c", "aab", "bbc", "cc", "acb", "bac", "cba"]
-# one shape and one layer: each shape is a compilation
-SMALL = ["--num-layers", "1", "--buckets", "1", "--batch-size", "4", "--epochs", "2", "--samples", "3"]
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    """A folder with pairs of words and their letters in reverse."""
-    monkeypatch.chdir(tmp_path)
-    lines = "".join(f"{word}\t{' '.join(reversed(word.upper()))}\n" for word in WORDS)
-    (tmp_path / "train.tsv").write_text(lines, encoding="utf-8")
-    (tmp_path / "dev.tsv").write_text(lines, encoding="utf-8")
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run directory, trained once."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "train.tsv").write_text("".join(f"{word}\t{word}\n" for word in WORDS), encoding="utf-8")
-    assert cli.main(["train", "--data", str(folder / "train.tsv"), "--out", str(folder / "run"), *SMALL]) == 0
-    return folder / "run"
-
-
-@pytest.fixture
-def run(trained, data):
-    """A copy of it, as `run` in the working folder."""
-    return shutil.copytree(trained, data / "run")
-
-
-def train(*arguments, out="run", json="out.json"):
-    common = ["train", "--data", "train.tsv", "--tokens", "char/space", "--out", out, "--json", json]
-    return cli.main([*common, *SMALL, *arguments])
-
-
-def decode(monkeypatch, capsys, text, *arguments):
-    raw = text if isinstance(text, bytes) else text.encode()
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
-    capsys.readouterr()
-    code = cli.main(["decode", "run", *arguments])
-    return code, capsys.readouterr()
+from tiny_runs import SMALL, WORDS, decode, train
 
 
 @pytest.mark.parametrize("kind", ["lstm", "lstm-attention", "transformer", "sliding"])
@@ -191,68 +147,6 @@ def test_a_full_disk_is_one_line_and_spoils_no_earlier_run(run, monkeypatch, cap
     assert not [path for path in run.iterdir() if "partial" in path.name]
 
 
-BAD = {
-    "neither task nor data": (["train"], 2, "--task arithmetic or --data"),
-    "both": (["train", "--task", "arithmetic", "--data", "train.tsv"], 2, "either"),
-    "unknown task": (["train", "--task", "translate"], 2, "translate"),
-    "unknown model": (
-        ["train", "--data", "train.tsv", "--model", "rnn"],
-        2,
-        "sliding. Received: rnn",
-    ),
-    "unknown tokens": (["train", "--data", "train.tsv", "--tokens", "bytes"], 2, "char, space, word, subword"),
-    "three kinds of tokens": (["train", "--data", "train.tsv", "--tokens", "char/char/char"], 2, "SOURCE/TARGET"),
-    "foreign size": (
-        ["train", "--data", "train.tsv", "--num-heads", "2"],
-        2,
-        "--units, --embed-dim, --num-layers, --dropout for --model lstm-attention. Received: --num-heads",
-    ),
-    "no layers": (["train", "--data", "train.tsv", "--num-layers", "0"], 2, "--num-layers to be at least 1. Received: 0"),
-    "heads": (["train", "--data", "train.tsv", "--model", "transformer", "--num-heads", "7"], 2, "--num-heads 7"),
-    "small vocabulary": (["train", "--data", "train.tsv", "--vocabulary-size", "2"], 2, "Received: --vocabulary-size 2"),
-    "infinite rate": (["train", "--data", "train.tsv", "--learning-rate", "inf"], 2, "to be finite. Received: inf"),
-    "rate not a number": (["train", "--data", "train.tsv", "--learning-rate", "nan"], 2, "to be finite. Received: nan"),
-    "clip norm": (["train", "--data", "train.tsv", "--clip-norm", "nan"], 2, "--clip-norm to be finite"),
-    "negative samples": (["train", "--data", "train.tsv", "--samples", "-1"], 2, "--samples to be at least 0"),
-    "negative seed": (["train", "--data", "train.tsv", "--seed", "-1"], 2, "--seed to be at least 0"),
-    "many problems": (
-        ["train", "--task", "arithmetic", "--max-val", "2", "--problems", "1000"],
-        2,
-        "--max-val 2. Received: count=1500 (--problems 1000, and 500 that are held out)",
-    ),
-    "options of the other task": (["train", "--task", "arithmetic", "--dev", "train.tsv"], 2, "--dev"),
-    "penalty without beams": (["decode", "run", "--length-penalty", "1"], 2, "--beam-width above 1"),
-    "penalty not a number": (["decode", "run", "--beam-width", "2", "--length-penalty", "nan"], 2, "finite. Received: nan"),
-    "evaluate with a penalty": (["evaluate", "run", "--data", "x", "--length-penalty", "1"], 2, "--beam-width above 1"),
-    "no beams": (["decode", "run", "--beam-width", "0"], 2, "--beam-width to be at least 1"),
-    "odd units": (["train", "--data", "train.tsv", "--units", "7"], 2, "even number"),
-    "no epochs": (["train", "--data", "train.tsv", "--epochs", "0"], 2, "--epochs to be at least 1"),
-    "no rate": (["train", "--data", "train.tsv", "--learning-rate", "0"], 2, "--learning-rate to be above 0"),
-    "smoothing": (["train", "--data", "train.tsv", "--label-smoothing", "1"], 2, "--label-smoothing to be below 1"),
-    "gradient accumulation": (
-        ["train", "--data", "train.tsv", "--gradient-accumulation-steps", "0"],
-        2,
-        "--gradient-accumulation-steps",
-    ),
-    "dropout": (["train", "--data", "train.tsv", "--dropout", "2"], 2, "dropout"),
-    "missing file": (["train", "--data", "nowhere.tsv"], 1, "nowhere.tsv"),
-    "a line without a tab": (["train", "--data", "bad.tsv"], 1, "bad.tsv:2: Expected source, tab, target"),
-    "a file as --out": (["train", "--data", "train.tsv", "--out", "train.tsv"], 2, "train.tsv: File exists"),
-    "no run": (["decode", "."], 2, "without run.json"),
-    "no run to evaluate": (["evaluate", ".", "--data", "train.tsv"], 2, "without run.json"),
-    "batch of nothing": (["evaluate", ".", "--data", "train.tsv", "--batch-size", "0"], 2, "--batch-size"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "code", "words"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line(arguments, code, words, data, capsys, monkeypatch):
-    (data / "bad.tsv").write_bytes(b"a\tb\nno tab here\n\xff\tb\nc\td\n")
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
-    assert cli.main(arguments) == code
-    error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1 and error[0].startswith("k3seq: ") and words in error[0], error
-
-
 def test_bad_lines_are_counted_when_asked(data, capsys):
     (data / "train.tsv").write_bytes((data / "train.tsv").read_bytes() + b"no tab\n\xff\tb\nx\t\n")
     assert train("--skip-bad-lines", "--epochs", "1") == 0
@@ -263,24 +157,6 @@ def test_bad_lines_are_counted_when_asked(data, capsys):
 def test_a_run_is_not_overwritten_unasked(run, capsys):
     assert train() == 2
     assert "Expected a new run directory, or --overwrite" in capsys.readouterr().err
-
-
-def test_a_broken_model_file_is_one_line(run, monkeypatch, capsys):
-    model = run / "model.keras"
-    model.write_bytes(model.read_bytes()[:2000])
-    code, shown = decode(monkeypatch, capsys, "ab\n")
-    assert code == 1 and "model.keras: Expected the file that was saved" in shown.err and shown.out == ""
-
-
-def test_bytes_that_are_not_text_name_their_line(data, monkeypatch, capsys):
-    code, shown = decode(monkeypatch, capsys, b"ab\n\xff\n")
-    assert code == 1 and "stdin:2: Expected UTF-8" in shown.err
-
-
-def test_a_closed_standard_input_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", None)
-    assert cli.main(["decode", "run"]) == 2
-    assert "Received: standard input is closed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["d[/b].tsv", "x[red].tsv"])
@@ -301,15 +177,20 @@ def test_lines_of_the_log_do_not_break_in_a_file(data, monkeypatch, capsys):
     assert epoch.startswith("epoch 1  loss ") and saved == "saved epoch 1 to run"
 
 
-def test_another_backend_than_tensorflow_does_not_import_it(data):
-    if os.environ["KERAS_BACKEND"] == "tensorflow":
-        pytest.skip("this is TensorFlow")
-    code = "import sys; from k3seq import cli; print(cli.main(sys.argv[1:]), 'tensorflow' in sys.modules)"
-    arguments = ["train", "--data", "train.tsv", "--out", "run", "--samples", "0", "--no-jit", *SMALL[:-2], "--epochs", "1"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True)
-    assert done.stdout == "0 False\n"
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["lstm-attention", "epoch", "saved"]
+def test_another_backend_than_tensorflow_does_not_import_it(data, monkeypatch, capfd):
+    """Keras imports it to save a model: that takes seconds, and its start-up lines stand in the progress."""
+    if "tensorflow" in sys.modules:
+        pytest.skip("TensorFlow is imported")
+    save, found = keras.Model.save, []
+
+    def watched(self, *arguments, **options):
+        save(self, *arguments, **options)
+        found.append(sys.modules["tensorflow"])
+
+    monkeypatch.setattr(keras.Model, "save", watched)
+    assert train("--epochs", "1", "--samples", "0") == 0
+    assert found == [None] and "tensorflow" not in sys.modules
+    assert [line.split()[0] for line in capfd.readouterr().err.splitlines()] == ["lstm-attention", "epoch", "saved"]
 
 
 def test_the_picture_shows_whole_epochs(data):
