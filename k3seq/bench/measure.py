@@ -8,9 +8,10 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from k3seq.bench.work import Report, Row
+from k3seq.bench.work import Report, Row, Work
 from k3seq.runtime import matrix as matrix_file
 from k3seq.runtime.workers import Failure, Worker
 
@@ -30,13 +31,23 @@ class Group:
         worker: makes what has `request` and `close`; `k3seq.runtime.workers.Worker`.
     """
 
-    def __init__(self, rows, rounds, seconds, steps, timeout, tell, worker=Worker, backends=None):
+    def __init__(
+        self,
+        rows: list[Row],
+        rounds: int,
+        seconds: float,
+        steps: int | None,
+        timeout: float,
+        tell: Callable[[str, Row], None],
+        worker: Callable[..., Worker] = Worker,
+        backends: matrix_file.Matrix | None = None,
+    ):
         self.rows, self.rounds, self.seconds, self.steps = rows, rounds, seconds, steps
         self.timeout, self.tell, self.worker = timeout, tell, worker
         self.matrix = backends
         self.workers = {}
 
-    def run(self):
+    def run(self) -> None:
         """Fills the rows in. Ctrl-C passes through; what was measured until then stands."""
         try:
             long = [row for row in self.rows if row.work.kind != "startup"]
@@ -118,7 +129,17 @@ class Group:
         self.tell(row.status, row)
 
 
-def run_benchmark(name, groups, rounds=5, seconds=0.5, steps=None, timeout=600.0, tell=None, worker=Worker, backends=None):
+def run_benchmark(
+    name: str,
+    groups: Sequence[Sequence[Work]],
+    rounds: int = 5,
+    seconds: float = 0.5,
+    steps: int | None = None,
+    timeout: float = 600.0,
+    tell: Callable[[str, Row, Report], None] | None = None,
+    worker: Callable[..., Worker] = Worker,
+    backends: matrix_file.Matrix | None = None,
+) -> Report:
     """Measures groups one after another.
 
     Args:
@@ -155,7 +176,7 @@ def run_benchmark(name, groups, rounds=5, seconds=0.5, steps=None, timeout=600.0
     return report
 
 
-def processor():
+def processor() -> str:
     """The name of the processor, as far as the system tells it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

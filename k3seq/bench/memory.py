@@ -9,12 +9,12 @@ import psutil
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def current():
+def current() -> int:
     """What it holds now."""
     return psutil.Process().memory_info().rss
 
 
-def peak():
+def peak() -> int:
     """The most it has held since it started, or since `forget_peak`."""
     try:
         lines = _STATUS.read_text().splitlines()
@@ -24,7 +24,7 @@ def peak():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def forget_peak():
+def forget_peak() -> bool:
     """Begins to count anew from now, where the system can (Linux); returns whether it can."""
     try:
         _CLEAR.write_text("5")

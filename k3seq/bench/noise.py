@@ -11,7 +11,9 @@ are, for which `floor` stands. What all rows moved by together is the machine, o
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from k3seq.bench.work import OURS
 from k3seq.errors import DataError
@@ -39,7 +41,7 @@ class Change:
     new_spread: tuple[float, float] | None = None
 
 
-def compare(old, new, floor=FLOOR):
+def compare(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], floor: float = FLOOR) -> list[Change]:
     """The `Change`s from `Report.to_json()["rows"]` of an older run to those of a newer one, in the order of the newer.
 
     Raises:
@@ -99,7 +101,7 @@ def _change(old, new, before, after, beside, floor):
     return Change(new["key"], verdict, old["median"], new["median"], ratio, relative if beside else None, *spreads)
 
 
-def shift(changes):
+def shift(changes: Sequence[Change]) -> float | None:
     """The geometric middle of all ratios, or None where no row is in both runs: what all rows moved by together."""
     ratios = [math.log(change.ratio) for change in changes if change.ratio]
     return math.exp(statistics.median(ratios)) if ratios else None

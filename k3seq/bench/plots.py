@@ -1,8 +1,11 @@
 """The page of a run: its figures as pictures, and what stands behind each. Imports no keras."""
 
+from collections.abc import Sequence
+
 from k3seq import report as pages
 from k3seq.bench import table as tables
-from k3seq.bench.work import OPTIONAL
+from k3seq.bench.noise import Change
+from k3seq.bench.work import OPTIONAL, Report
 from k3seq.report import Cell, fold, log, picture, section, table, text
 
 WHO = {"k3seq": "#1b6ca8", "own": "#1b6ca8", "keras": "#c1440e", "chunked loss": "#1b6ca8", "whole loss": "#c1440e"}
@@ -10,7 +13,7 @@ BACKENDS = {"jax": "#7b3fa0", "tensorflow": "#d9730d", "torch": "#c62828"}
 _PATIENCE = 20_000  # characters of a process's stderr that are shown
 
 
-def bench_page(report, changes=(), shift=None):
+def bench_page(report: Report, changes: Sequence[Change] = (), shift: float | None = None) -> str:
     """The page of a `Report`, a str.
 
     Args:

@@ -1,6 +1,8 @@
 """The problems that the suites measure: cases with their batches, drawn on the host. Imports no keras."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -8,6 +10,8 @@ from k3seq.bench.work import Work, mode
 from k3seq.errors import UsageError
 from k3seq.parity.case import Case, Spec
 from k3seq.random.bits import Stream
+from k3seq.runtime.matrix import Backend
+from k3seq.typing import NDArray, Nested
 
 PEERS = "k3seq.bench.peers"
 RATES = {"sgd": 0.1, "adam": 0.001}
@@ -20,7 +24,7 @@ SIZES = {
 }
 
 
-def seq2seq_batch(vocabulary, source, target, batch, padded=False, seed=0):
+def seq2seq_batch(vocabulary: int, source: int, target: int, batch: int, padded: bool = False, seed: int = 0) -> dict[str, Any]:
     """A batch of token ids, {"inputs", "labels", "sample_weight"}; padded: lengths uniform in 1..source and 1..target.
 
     Without padding there are no `source_lengths`: nothing tells a model to look for it.
@@ -39,13 +43,21 @@ def seq2seq_batch(vocabulary, source, target, batch, padded=False, seed=0):
     return {"inputs": inputs, "labels": labels, "sample_weight": weight}
 
 
-def seq2seq(name, factory, arguments, sizes, batch=64, padded=False, **more):
+def seq2seq(
+    name: str,
+    factory: str,
+    arguments: dict[str, Any],
+    sizes: Mapping[str, int],
+    batch: int = 64,
+    padded: bool = False,
+    **more: Any,
+) -> Case:
     """A seq2seq case on a batch of those sizes."""
     drawn = seq2seq_batch(sizes["vocabulary"], sizes["source"], sizes["target"], batch, padded)
     return Case(name, factory, arguments, drawn["inputs"], rates=RATES, batches=1, **{**drawn_rest(drawn), **more})
 
 
-def drawn_rest(drawn):
+def drawn_rest(drawn: dict[str, Any]) -> dict[str, Any]:
     """What a case takes besides the inputs."""
     return {name: drawn[name] for name in ("labels", "sample_weight")}
 
@@ -53,7 +65,7 @@ def drawn_rest(drawn):
 JITS = ("matrix", "first", "jit", "no jit")
 
 
-def modes(backends, jits="matrix"):
+def modes(backends: Mapping[str, Backend], jits: str = "matrix") -> list[tuple[str, bool]]:
     """(backend, jit) pairs.
 
     Args:
@@ -68,7 +80,14 @@ def modes(backends, jits="matrix"):
     return found
 
 
-def lstm_training(name, backends, jits, padded=(False, True), batch=64, native=True):
+def lstm_training(
+    name: str,
+    backends: Mapping[str, Backend],
+    jits: str,
+    padded: Sequence[bool] = (False, True),
+    batch: int = 64,
+    native: bool = True,
+) -> list[Work]:
     """The LSTM seq2seq's train step: k3seq, stock Keras (with a mask where rows are padded), and the native loops."""
     sizes, rows = SIZES[name], []
     sized = {key: sizes[key] for key in ("embed_dim", "units")}
@@ -89,7 +108,7 @@ def lstm_training(name, backends, jits, padded=(False, True), batch=64, native=T
     return rows
 
 
-def attention_training(backends, jits, batch=64):
+def attention_training(backends: Mapping[str, Backend], jits: str, batch: int = 64) -> list[Work]:
     """The attention LSTM's train step."""
     name, sizes = "attention-v4000", SIZES["attention-v4000"]
     arguments = dict(source_vocabulary_size=sizes["vocabulary"], target_vocabulary_size=sizes["vocabulary"])
@@ -99,7 +118,7 @@ def attention_training(backends, jits, batch=64):
     return [Work(case, name, "train", backend, jit, tokens=tokens) for backend, jit in modes(backends, jits)]
 
 
-def transformer_training(backends, jits, batch=32):
+def transformer_training(backends: Mapping[str, Backend], jits: str, batch: int = 32) -> list[Work]:
     """A Transformer's train step: 3 + 3 layers, 256 units, vocabulary 8000; beside it KerasHub's layers."""
     sizes = dict(vocabulary=8000, source=20, target=40)
     case = seq2seq("transformer-v8000", "k3seq.models.transformer:TransformerSeq2Seq", TRANSFORMER, sizes, batch, padded=True)
@@ -124,7 +143,7 @@ DECODED = {
 }
 
 
-def decoding(name, beams, backends, jits, batch=32, steps=40):
+def decoding(name: str, beams: int, backends: Mapping[str, Backend], jits: str, batch: int = 32, steps: int = 40) -> list[Work]:
     """Decoding `steps` tokens, greedy or with beams; what ends earlier is counted as it ends."""
     factory, vocabulary, source, arguments = DECODED[name]
     arguments = dict(source_vocabulary_size=vocabulary, target_vocabulary_size=vocabulary) | arguments
@@ -136,7 +155,7 @@ def decoding(name, beams, backends, jits, batch=32, steps=40):
     return rows + decoding_peers(rows, backends) if name.startswith("transformer") else rows
 
 
-def decoding_peers(rows, backends):
+def decoding_peers(rows: list[Work], backends: Mapping[str, Backend]) -> list[Work]:
     """Other packages with the model of k3seq's rows: KerasHub on each backend, transformers and CTranslate2 beside PyTorch.
 
     KerasHub compiles its generation on JAX in every mode: it stands beside each backend's first mode alone. CTranslate2 runs on
@@ -151,7 +170,18 @@ def decoding_peers(rows, backends):
     return found
 
 
-def layer(name, factories, arguments, backends, jits, batch=64, steps=40, inputs=256, padded=False, native=False):
+def layer(
+    name: str,
+    factories: Mapping[str, str],
+    arguments: dict[str, Any],
+    backends: Mapping[str, Backend],
+    jits: str,
+    batch: int = 64,
+    steps: int = 40,
+    inputs: int = 256,
+    padded: bool = False,
+    native: bool = False,
+) -> list[Work]:
     """A layer's call with its gradients, {implementation: factory}, over (batch, steps, inputs).
 
     padded: with lengths in 1..steps.
@@ -170,7 +200,7 @@ def layer(name, factories, arguments, backends, jits, batch=64, steps=40, inputs
     return rows
 
 
-def own(case, kind, backends, jits):
+def own(case: Case, kind: str, backends: Mapping[str, Backend], jits: str) -> list[Work]:
     """A user's case: tokens are the weights that are not 0, or the positions of the labels or of the first input."""
     batch = case.batch(0)
     counted = batch["sample_weight"]
@@ -184,7 +214,7 @@ def own(case, kind, backends, jits):
     return [Work(case, case.name, kind, b, jit, "own", tokens=tokens) for b, jit in modes(backends, jits)]
 
 
-def arrays(value):
+def arrays(value: Nested) -> list[NDArray[Any]]:
     """The arrays of a nested structure, in order."""
     if isinstance(value, np.ndarray):
         return [value]
@@ -192,7 +222,7 @@ def arrays(value):
     return [leaf for part in values for leaf in arrays(part)]
 
 
-def resized(case, batch):
+def resized(case: Case, batch: int | None) -> Case:
     """The case with `batch` as the first size of every array that is a spec; as it is for None.
 
     Raises:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from k3seq.random.bits import Stream
+from k3seq.typing import NDArray
 
 
 @dataclass
@@ -33,10 +34,10 @@ class Weights:
     of the same shape, not by name, so that a framework's own model gets what Keras' gets.
     """
 
-    def __init__(self, seed=0):
+    def __init__(self, seed: int = 0):
         self.seed, self._met = seed, {}
 
-    def draw(self, *shape):
+    def draw(self, *shape: int) -> NDArray[Any]:
         """The next matrix of a shape, float32."""
         number = self._met[shape] = self._met.get(shape, -1) + 1
         fan_in = 1

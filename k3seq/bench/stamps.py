@@ -1,15 +1,20 @@
 """Says of each row whether it computes what the others compute: by its own first losses, and by the parity suite. No keras."""
 
 import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from k3seq.bench.work import Row
 from k3seq.parity import suite
 from k3seq.parity.case import from_payload
+from k3seq.parity.pool import Pool
+from k3seq.runtime.matrix import Matrix
 
 CHECKS = ("parameters", "forward", "gradients")
 BAD = ("differs", "failed")
 
 
-def by_losses(rows, matrix):
+def by_losses(rows: Sequence[Row], matrix: Matrix) -> None:
     """Stamps the rows of each problem: their first losses, from the same weights on the same batch, must be equal.
 
     Three train steps under Adam stand behind these numbers, or one call; so do native peers, which parity cannot reach. Each
@@ -30,7 +35,9 @@ def by_losses(rows, matrix):
             row.parity_note = f"losses within {off:.1e} of {len(own)} rows" if off <= allowed else f"losses off by {off:.1e}"
 
 
-def by_parity(rows, backends, pool=None, on_row=None):
+def by_parity(
+    rows: Sequence[Row], backends: Sequence[str], pool: Pool | None = None, on_row: Callable[[Any], None] | None = None
+) -> None:
     """Runs the parity suite on the cases of the rows that Keras runs, and stamps the rows with what it says of their backend.
 
     Args:

@@ -1,5 +1,6 @@
 """The suites: each gives groups, lists of rows that are measured against each other. Imports no keras."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -9,9 +10,10 @@ from k3seq.bench.work import KERAS, Work
 from k3seq.errors import UsageError
 from k3seq.parity.case import Case, Spec
 from k3seq.random.bits import Stream
+from k3seq.runtime.matrix import Backend
 
 
-def quick(backends, jits):
+def quick(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """A look at everything in three minutes: the seed's LSTM with its peers, padded rows, and decoding."""
     jits = "first" if jits == "matrix" else jits
     training = problems.lstm_training("lstm-v500", backends, jits, padded=(False, True))
@@ -20,7 +22,7 @@ def quick(backends, jits):
     return [group, problems.decoding("attention-v4000", 1, backends, jits)]
 
 
-def train(backends, jits):
+def train(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """Train steps of every model."""
     return [
         problems.lstm_training("lstm-v500", backends, jits),
@@ -30,12 +32,12 @@ def train(backends, jits):
     ]
 
 
-def decode(backends, jits):
+def decode(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """Greedy decoding and beams of 5."""
     return [problems.decoding(name, beams, backends, jits) for name in problems.DECODED for beams in (1, 5)]
 
 
-def layers(backends, jits):
+def layers(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """Recurrent layers beside stock Keras' and torch's own, with gradients; unpadded and padded rows side by side."""
     stock = f"{PEERS}.stock"
     lstm = {"k3seq": "k3seq.layers.lstm:LSTM", "keras": f"{stock}:lstm"}
@@ -49,7 +51,7 @@ def layers(backends, jits):
     ]
 
 
-def startup(backends, jits):
+def startup(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """A fresh process until its first train step is done: import, model, compilation."""
     rows = problems.lstm_training("lstm-v500", backends, jits, padded=(False,))
     return [[replace(row, kind="startup", problem="startup lstm-v500") for row in rows]]
@@ -58,7 +60,7 @@ def startup(backends, jits):
 LENGTHS, BATCHES, UNITS, VOCABULARIES = (10, 20, 40, 80), (16, 32, 64, 128), (64, 128, 256, 512), (1000, 2000, 4000, 8000)
 
 
-def scaling(backends, jits):
+def scaling(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """Time and memory of a train step against length, batch, units and vocabulary; and of the output layer with its loss,
     whole and in parts, against the vocabulary."""
     base = dict(vocabulary=1000, embed_dim=128, units=128, source=20, target=20)
@@ -104,7 +106,7 @@ def _losses(vocabulary, backends, jits, batch=64, steps=40, units=256):
 SUITES = {"quick": quick, "train": train, "decode": decode, "layers": layers, "startup": startup, "scaling": scaling}
 
 
-def groups(name, backends, jits="matrix"):
+def groups(name: str, backends: Mapping[str, Backend], jits: str = "matrix") -> list[list[Work]]:
     """The rows of a suite.
 
     Args:

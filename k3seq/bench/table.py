@@ -2,11 +2,13 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from k3seq.bench.work import mode
+from k3seq.bench.noise import Change
+from k3seq.bench.work import Report, Row, mode
 
 COLUMNS = ("row", "median", "ratio", "spread", "cpu", "tokens/s", "first", "memory", "parity")
 CHANGES = ("row", "older", "now", "ratio", "beside", "verdict")  # beside: the ratio beside the rows of the same rounds
@@ -19,7 +21,7 @@ CSV = (
 _STYLES = {"differs": "red", "failed": "red", "missing": "yellow", "waiting": "dim", "interrupted": "yellow"}
 
 
-def table(report, title=None, changed=None):
+def table(report: Report, title: str | None = None, changed: tuple[str, Row] | None = None) -> Table:
     """A rich table of a `Report`: the rows of a problem under its name, each with its ratio to the fastest of them.
 
     `ratio` is the median of the ratios within a round; `cpu` the processor time of a step, all threads added up.
@@ -40,7 +42,7 @@ def table(report, title=None, changed=None):
     return made
 
 
-def fastest(rows):
+def fastest(rows: Sequence[Row]) -> dict[str, Row]:
     """{problem: the row of the smallest median}, of those that were measured and compute what the others do."""
     best = {}
     for row in rows:
@@ -50,7 +52,7 @@ def fastest(rows):
     return best
 
 
-def label(row):
+def label(row: Row) -> str:
     """Whose code on which backend: `k3seq jax jit`; an engine of its own is on none."""
     implementation, backend = row.work.implementation, row.work.backend
     return " ".join(
@@ -60,7 +62,7 @@ def label(row):
     )
 
 
-def cells(row, best, changed=None):
+def cells(row: Row, best: Mapping[str, Row], changed: tuple[str, Row] | None = None) -> list[str | Text]:
     """The texts of a row, as `COLUMNS` has them."""
     if row.median is None or row.status == "failed":
         here = changed is not None and changed[1] is row
@@ -80,13 +82,13 @@ def cells(row, best, changed=None):
     ]
 
 
-def milliseconds(seconds):
+def milliseconds(seconds: float) -> str:
     """Seconds as text in milliseconds, three digits or more."""
     value = seconds * 1e3
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
 
 
-def changes_table(changes, shift):
+def changes_table(changes: Sequence[Change], shift: float | None) -> Table:
     """A rich table of what changed against an older run; `shift` as `noise.shift` gives it."""
     told = "" if shift is None else f"; all rows together: {shift:.2f}x the older time"
     made = Table(title=f"Against the older run{told}")
@@ -98,13 +100,13 @@ def changes_table(changes, shift):
     return made
 
 
-def change_figures(change):
+def change_figures(change: Change) -> list[str]:
     """The texts between a change's row and its verdict, as `CHANGES` has them."""
     times = ("" if value is None else milliseconds(value) for value in (change.old, change.new))
     return [*times, *("" if value is None else f"{value:.2f}x" for value in (change.ratio, change.relative))]
 
 
-def to_csv(report):
+def to_csv(report: Report) -> str:
     """The rows as CSV text with a head; times in seconds, memory in bytes, an empty field where there is no figure."""
     written = io.StringIO()
     writer = csv.DictWriter(written, CSV, lineterminator="\n")

@@ -26,8 +26,8 @@ class Work:
         kind: one of `KINDS`.
         backend: backend of the process.
         jit: whether to compile with XLA; None where there is no such switch.
-        implementation: "k3seq", "keras", "plain" (written by hand in the framework), or the name of a package. An implementation
-            without Keras gets only the arguments and the batch of the case.
+        implementation: "k3seq", "keras", "plain" (written by hand in the framework), or the name of a package. An
+            implementation without Keras gets only the arguments and the batch of the case.
         maker: `package.module:function` that makes a `k3seq.bench.running.Running` from the payload; None means `KERAS:kind`.
         tokens: number of tokens in a batch, without padding.
         options: JSON values for the maker.
@@ -110,7 +110,7 @@ class Row:
         return statistics.median(self.cpu_rounds) if self.cpu_rounds else None
 
     def ratio(self, other: "Row") -> float | None:
-        """This row's time divided by another's: the median of the ratios within a round. Both rows of a round share its load."""
+        """This row's time divided by another's: the median of the ratios within a round, which share the load."""
         if not self.rounds or not other.rounds:
             return None
         if len(self.rounds) != len(other.rounds):

@@ -3,8 +3,10 @@
 import json as json_module
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from k3seq import bench as benchmark
 from k3seq.data.files import replacing
@@ -16,26 +18,26 @@ INTERRUPTED = 130
 
 
 def bench(
-    target=None,
-    suite=None,
+    target: str | None = None,
+    suite: str | None = None,
     *,
-    inputs=None,
-    labels=None,
-    loss=None,
-    batch_size=None,
-    kind="train",
-    backends=(),
-    jits="matrix",
-    only=(),
-    rounds=5,
-    seconds=0.5,
-    steps=None,
-    timeout=600.0,
-    parity=False,
-    csv=None,
-    html=None,
-    against=None,
-):
+    inputs: str | None = None,
+    labels: str | None = None,
+    loss: str | None = None,
+    batch_size: int | None = None,
+    kind: str = "train",
+    backends: Sequence[str] = (),
+    jits: str = "matrix",
+    only: Sequence[str] = (),
+    rounds: int = 5,
+    seconds: float = 0.5,
+    steps: int | None = None,
+    timeout: float = 600.0,
+    parity: bool = False,
+    csv: str | None = None,
+    html: str | None = None,
+    against: str | None = None,
+) -> dict[str, Any]:
     """Measures a suite or a user's own model, prints a table, and writes what was asked for.
 
     Args:
@@ -168,7 +170,7 @@ def _write(path, content):
 class Progress:
     """The table on stderr as it fills, where stderr is a terminal; a line for each row that is done otherwise."""
 
-    def __init__(self, console):
+    def __init__(self, console: Any):
         self.console, self.live = console, None
 
     def __enter__(self):
@@ -183,7 +185,7 @@ class Progress:
         if self.live is not None:
             self.live.__exit__(*error)
 
-    def say(self, words):
+    def say(self, words: str) -> None:
         if self.live is None:
             print(f"k3seq bench: {words}", file=sys.stderr)
         else:

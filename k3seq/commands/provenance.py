@@ -1,11 +1,12 @@
 """`k3seq provenance`: which layers and weights stand behind a model's outputs, and which of the weights get a gradient."""
 
 from pathlib import Path
+from typing import Any
 
 from k3seq.errors import DataError
 
 
-def provenance(name, inputs=None, picture=None):
+def provenance(name: str, inputs: str | Path | None = None, picture: str | Path | None = None) -> dict[str, Any]:
     """Prints the table of a model's provenance.
 
     Args:

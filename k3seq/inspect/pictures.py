@@ -1,11 +1,14 @@
 """Pictures as PNG files: matplotlib's Agg canvas, without pyplot and its global state."""
 
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from k3seq.data.files import replacing
 from k3seq.errors import require_extra
+from k3seq.typing import ArrayLike
 
 with require_extra("report"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,7 +16,7 @@ with require_extra("report"):
     from matplotlib.ticker import MaxNLocator
 
 
-def draw_ascent(ascent, title=""):
+def draw_ascent(ascent: Any, title: str = "") -> Figure:
     """A figure of an `Ascent`: the input found, and the unit's activation over the steps.
 
     An input `(height, width, 1 or 3)` or `(height, width)` is shown as an image, one of one axis as a line.
@@ -27,7 +30,7 @@ def draw_ascent(ascent, title=""):
     return figure
 
 
-def draw_images(images, columns=8):
+def draw_images(images: ArrayLike, columns: int = 8) -> Figure:
     """A figure of `images (n, height, width, 1 or 3)` in rows of `columns`.
 
     Raises: ValueError when there is no image or no column.
@@ -45,7 +48,7 @@ def draw_images(images, columns=8):
     return figure
 
 
-def draw_training(epochs):
+def draw_training(epochs: Sequence[Mapping[str, Any]]) -> Figure:
     """A figure of a run's epochs (dicts with number and loss, and where pairs were held out dev_loss, error_rate and
     sequence_accuracy): losses on the left, what decoding got right on the right.
 

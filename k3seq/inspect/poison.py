@@ -2,6 +2,8 @@
 
 import collections
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,13 +11,14 @@ from keras import ops, tree
 
 from k3seq.backend import compiled, value_and_grad
 from k3seq.errors import UsageError
-from k3seq.inspect.trace import recorded_calls
+from k3seq.inspect.subject import Subject
+from k3seq.inspect.trace import Record, recorded_calls
 
 
 class PoisonedRun:
     """The subject as one compiled function: of its float weights, its inputs, and the number of the call that is poisoned."""
 
-    def __init__(self, subject):
+    def __init__(self, subject: Subject):
         self.subject = subject
         self.variables = [v for v in subject.weights if keras.backend.is_float_dtype(v.dtype)]
         self.values = [ops.convert_to_numpy(variable.value) for variable in self.variables]
@@ -24,7 +27,7 @@ class PoisonedRun:
         value, gradients = self._called(self.values)
         self._value, self._gradients = float(ops.convert_to_numpy(value)), self._arrays(gradients)
 
-    def norms(self):
+    def norms(self) -> dict[int, float]:
         """id of each float weight -> Euclidean norm of its gradient, 0 where it is rounding.
 
         What cancels out (a bias before a softmax or a normalisation) leaves rounding, and that is another one when the weights
@@ -41,7 +44,7 @@ class PoisonedRun:
             norms = [0.0 if place in doubt else norm for place, norm in enumerate(norms)]
         return {id(variable): norm for variable, norm in zip(self.variables, norms, strict=True)}
 
-    def changes_with(self, variable):
+    def changes_with(self, variable: keras.Variable) -> bool:
         """Whether the result changes with a weight."""
         place = next(i for i, each in enumerate(self.variables) if each is variable)
         value = self.values[place]
@@ -50,7 +53,7 @@ class PoisonedRun:
         others = (np.full_like(value, np.nan), (value + far).astype(value.dtype), (value - far).astype(value.dtype))
         return any(self._result([*self.values[:place], x, *self.values[place + 1 :]]) != self._value for x in others)
 
-    def calls(self):
+    def calls(self) -> Iterator[tuple[Record, tuple[Any, ...], bool | None]]:
         """Yields (record, origins, used), one for all calls that are told as one, in the order of entering.
 
         origins: tuple of places of calls and names of inputs. used: whether the result changes with the call's output, None

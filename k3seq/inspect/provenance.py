@@ -8,12 +8,14 @@ or a layer's output is made NaN: what is computed from it changes, and a result 
 
 import collections
 import dataclasses
+from typing import Any
 
 import keras
 
 from k3seq.inspect.poison import PoisonedRun
 from k3seq.inspect.subject import Subject, own_weights
 from k3seq.inspect.trace import shapes_text
+from k3seq.typing import Nested
 
 GRADIENT, ZERO, UNREACHED, FROZEN = VERDICTS = ("gradient", "zero gradient", "not reached", "not trainable")
 
@@ -38,7 +40,7 @@ class Weight:
     gradient: float | None
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         if not self.trainable:
             return FROZEN
         return GRADIENT if self.gradient else ZERO if self.reached else UNREACHED
@@ -106,7 +108,7 @@ class Provenance:
         for path in (path for path in weights if path not in told):
             yield ["", "(never called)", "", "", "", *_cells(weights[path])]
 
-    def as_json(self):
+    def as_json(self) -> dict[str, Any]:
         """The attributes, and each weight's verdict, as dicts, lists, text and numbers."""
         data = dataclasses.asdict(self)
         for told, weight in zip(data["weights"], self.weights, strict=True):
@@ -114,7 +116,7 @@ class Provenance:
         return data
 
 
-def provenance_of(target, inputs=None):
+def provenance_of(target: Nested, inputs: Nested = None) -> Provenance:
     """Tells which layers and weights stand behind a tensor or a model's outputs, and which of the weights get a gradient.
 
     The model is called without training, compiled once, about as often as it has calls and weights, and left as it was.

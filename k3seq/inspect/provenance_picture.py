@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from k3seq.inspect.provenance import FROZEN, GRADIENT, UNREACHED, VERDICTS, ZERO
+from k3seq.inspect.provenance import FROZEN, GRADIENT, UNREACHED, VERDICTS, ZERO, Provenance
 from k3seq.inspect.trace import shapes_text
 
 COLOURS = {GRADIENT: "#1b7837", ZERO: "#e08214", UNREACHED: "#b2182b", FROZEN: "#4d4d4d"}
@@ -12,7 +12,7 @@ BOX, INDENT, LINE = 5.0, 0.4, 0.28  # inches
 NOT_USED = "#f4c7c3"
 
 
-def draw_provenance(provenance):
+def draw_provenance(provenance: Provenance) -> Figure:
     """A figure of a `Provenance`: a box for each input and call, indented within the call it lies in, arrows from where its
     tensors come from, and on its right its weights in the colour of their verdict. A call whose output is not used is red."""
     weights = {weight.path: weight for weight in provenance.weights}

@@ -1,10 +1,13 @@
 """What a question is asked about: a model, a layer or a functional tensor, as one callable with its weights and inputs."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops, tree
 
 from k3seq.errors import UsageError
+from k3seq.typing import Nested
 
 BATCH, STEPS = 2, 4  # what is drawn for an unknown batch, and for every other unknown size
 
@@ -25,7 +28,7 @@ class Subject:
         UsageError: a tensor that no layer made, names that are not those of the inputs, or inputs that must be given.
     """
 
-    def __init__(self, target, inputs=None):
+    def __init__(self, target: Nested, inputs: Nested = None):
         if isinstance(target, keras.layers.Layer):
             self.name, self.call = target.name, target
             self.roots = [target]
@@ -48,13 +51,13 @@ class Subject:
         self.told = [(name, leaf.shape, str(leaf.dtype)) for name, leaf in zip(names, leaves, strict=True)]
 
     @property
-    def weights(self):
+    def weights(self) -> list[keras.Variable]:
         """The weights of all its layers, each once."""
         held = (weight for root in self.roots for weight in getattr(root, "weights", []))
         return list({id(weight): weight for weight in held}.values())
 
 
-def own_weights(layer):
+def own_weights(layer: Any) -> list[int]:
     """The ids of the weights that a layer or operation holds itself, not within a layer of its own."""
     held = (getattr(layer, name, ()) for name in ("_trainable_variables", "_non_trainable_variables"))
     return [id(variable) for variables in held for variable in variables]

@@ -3,10 +3,13 @@
 import collections
 import contextlib
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 from keras import tree
+
+from k3seq.typing import Nested
 
 
 class Passage(NamedTuple):
@@ -29,7 +32,7 @@ class Passage(NamedTuple):
         return f"{'  ' * self.depth}{self.path} ({self.kind}): {shapes_text(self.entered)} -> {shapes_text(self.left)}"
 
 
-def shape_trace(model, inputs, **arguments):
+def shape_trace(model: keras.layers.Layer, inputs: Nested, **arguments: Any) -> list[Passage]:
     """Calls `model(inputs)` once, without training, and tells what passed through each of its layers.
 
     Args:
@@ -66,20 +69,22 @@ class Record:
     left: list | None = None
 
     @property
-    def path(self):
+    def path(self) -> str:
         return getattr(self.layer, "path", None) or self.layer.name  # a layer that nothing built explicitly has no path
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         return type(self.layer).__name__
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         return 0 if self.parent is None else self.parent.depth + 1
 
 
 @contextlib.contextmanager
-def recorded_calls(layers, enter=None, leave=None):
+def recorded_calls(
+    layers: Iterable[Any], enter: Callable[..., Any] | None = None, leave: Callable[..., Any] | None = None
+) -> Any:
     """Within it, each call of one of these layers or operations is added to the list it gives, in the order of entering.
 
     Args:
@@ -111,7 +116,7 @@ def recorded_calls(layers, enter=None, leave=None):
 
 
 @contextlib.contextmanager
-def wrapped_calls(layers, wrap):
+def wrapped_calls(layers: Iterable[Any], wrap: Callable[..., Any]) -> Any:
     """Within it, each layer's `call` is `wrap(layer, call)`; afterwards it is the layer's own again.
 
     `call` is set past Keras' attribute tracking, so that the layer's saved form and its weights do not notice.
@@ -133,6 +138,6 @@ def _shapes(structure):
     return [(tuple(leaf.shape), keras.backend.standardize_dtype(leaf.dtype)) for leaf in leaves]
 
 
-def shapes_text(shapes):
+def shapes_text(shapes: Sequence[tuple[Any, str]]) -> str:
     """`(2, 30) int32, (2,) int32` of a list of (shape, dtype)."""
     return ", ".join(f"{shape} {dtype}" for shape, dtype in shapes) or "nothing"

@@ -8,7 +8,9 @@ normalised by length both find the same.
 
 import os
 import tempfile
+from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 import ctranslate2
 import numpy as np
@@ -20,7 +22,7 @@ from k3seq.bench.running import Running, Weights
 UNKNOWN = 3  # in every k3seq vocabulary; CTranslate2 wants to know it, and here no token is unknown
 
 
-def decode(payload):
+def decode(payload: dict[str, Any]) -> Running:
     """A row's maker: `translate_batch`, greedy or with beams, in float32 and on the threads of the row's process."""
     case, beams = payload["case"], payload["options"]["beams"]
     limits, source = case["decode"], payload["batch"]["inputs"]["source"]
@@ -48,7 +50,7 @@ def decode(payload):
     return Running(step, lambda _: None, number, about, tokens)
 
 
-def specification(sizes, limits, weights):
+def specification(sizes: Mapping[str, Any], limits: Mapping[str, int], weights: Weights) -> Any:
     """The `TransformerSpec` of a `TransformerSeq2Seq` of those sizes: normalised after each residual, scaled embeddings."""
     drawn = starting_weights(sizes, weights)
     made = TransformerSpec.from_config(sizes["num_layers"], sizes["num_heads"], pre_norm=False)
@@ -74,7 +76,7 @@ def specification(sizes, limits, weights):
     return made
 
 
-def cores():
+def cores() -> int:
     """What the other rows' frameworks take: what OpenMP is told, or the cores this process may run on."""
     told = os.environ.get("OMP_NUM_THREADS", "")
     if told.isdigit() and int(told):

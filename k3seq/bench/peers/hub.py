@@ -5,6 +5,9 @@ layers. Its `BeamSampler` goes on adding to the scores of beams that have ended 
 before the last step: the row with beams is there for its time. Where no row ends early, its hypotheses are k3seq's.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import keras_hub
 import numpy as np
@@ -14,13 +17,14 @@ from k3seq.bench.peers.stock import token_loss
 from k3seq.bench.peers.transformer import ATTENTION, EPSILON, lengths, score, shifted, starting_weights
 from k3seq.bench.running import Running, Weights
 from k3seq.runtime import matrix
+from k3seq.typing import Tensor
 
 
 class Translator(keras_hub.models.Seq2SeqLM):
     """{"source" (b, s), "target" (b, t), optionally "source_lengths" (b,)} -> logits (b, t, v); sizes: those of
     `TransformerSeq2Seq`."""
 
-    def __init__(self, sizes, weights):
+    def __init__(self, sizes: Mapping[str, Any], weights: Weights):
         super().__init__(compile=False)
         self.sizes = sizes
         units = (None, None, sizes["embed_dim"])
@@ -45,7 +49,7 @@ class Translator(keras_hub.models.Seq2SeqLM):
         _assign(self.logits, [drawn["output"]])
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Mapping[str, Tensor]) -> Tensor:
         mask = None
         if "source_lengths" in inputs:
             mask = ops.arange(ops.shape(inputs["source"])[1], dtype="int32")[None, :] < inputs["source_lengths"][:, None]
@@ -64,7 +68,7 @@ class Translator(keras_hub.models.Seq2SeqLM):
             x = encoder(x, padding_mask=mask)
         return x
 
-    def generate_step(self, inputs, stop_token_ids=None):
+    def generate_step(self, inputs: Mapping[str, Tensor], stop_token_ids: Sequence[int] | None = None) -> Tensor:
         """{"source" (b, s), "prompt" (b, 1 + steps): start token and room, "mask": what of it is given} -> prompt filled."""
         memory, prompt = self._encode(inputs["source"]), inputs["prompt"]
         rows, heads = ops.shape(memory)[0], self.sizes["num_heads"]
@@ -97,7 +101,7 @@ class Translator(keras_hub.models.Seq2SeqLM):
         return self.logits(x)[:, 0], (memory, own, cross)
 
 
-def train(payload):
+def train(payload: dict[str, Any]) -> Running:
     """A row's maker: `train_on_batch` under Adam, as `k3seq.bench.subjects.train` does it."""
     case, batch = payload["case"], payload["batch"]
     model = Translator(case["arguments"], Weights(case["seed"]))
@@ -114,7 +118,7 @@ def train(payload):
     return Running(step, lambda _: ops.convert_to_numpy(last.value), float, _about(last.value))
 
 
-def decode(payload):
+def decode(payload: dict[str, Any]) -> Running:
     """A row's maker: KerasHub's generate function with `GreedySampler` or `BeamSampler`."""
     case, beams, source = payload["case"], payload["options"]["beams"], payload["batch"]["inputs"]["source"]
     limits = case["decode"]
