@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from k3seq import bench as benchmark
+from k3seq.commands.consoles import log_console, results_console
 from k3seq.data.files import replacing
 from k3seq.errors import DataError, UsageError
 from k3seq.report.record import check_outputs
@@ -63,8 +64,6 @@ def bench(
         UsageError: both a target and a suite, an unknown name, inputs that are no JSON, rounds, steps or seconds out of range.
         DataError: `against` is not the JSON of a bench.
     """
-    from rich.console import Console
-
     from k3seq.bench import noise, plots, problems, stamps, table
 
     if target is not None and suite is not None:
@@ -90,8 +89,7 @@ def bench(
     if not found:
         asked = " or ".join(map(repr, only or (jits,)))
         raise UsageError(f"Expected rows with {asked} on {', '.join(chosen)}. Received: none")
-    errors = Console(stderr=True)
-    with Progress(errors) as progress:
+    with Progress(log_console()) as progress:
         report = benchmark.run_benchmark(name, found, rounds, seconds, steps, timeout, progress, backends=known)
         try:
             if not report.interrupted:
@@ -104,8 +102,7 @@ def bench(
             report.interrupted = True
     result = report.to_json()
     changes, moved = [], None
-    shown = Console()
-    shown.width = shown.width if shown.is_terminal else table.WIDTH
+    shown = results_console()
     shown.print(table.table(report))
     if older is not None:
         changes = noise.compare(older, result["rows"])

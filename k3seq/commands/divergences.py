@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from k3seq.commands.consoles import log_console, results_console
 from k3seq.data.files import replacing
 from k3seq.parity import divergences as known
 from k3seq.runtime import matrix
@@ -21,12 +22,10 @@ def divergences(ids=(), backends=()):
     Raises:
         UsageError: an unknown id or backend.
     """
-    from rich.console import Console
-
     backends_file = matrix.load()
     entries = known.choose(ids)
     names = [backends_file.backend(name).name for name in (backends or backends_file.backends)]
-    with Console(stderr=True).status(f"Starting {', '.join(names)}") as status:
+    with log_console().status(f"Starting {', '.join(names)}") as status:
         done = []
 
         def tell(one, name):
@@ -49,7 +48,6 @@ def write_page(path: Path):
 
 
 def _show(rows, names):
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -65,4 +63,4 @@ def _show(rows, names):
         if len(rows) == 1:
             shown = [line for n, t in told.items() for line in (f"{n}: {t['seen']}", f"   correct form: {t['control']}")]
         table.add_row(row["id"], *cells, Text("\n".join(shown if len(rows) == 1 else shown[:1])))
-    Console().print(table)
+    results_console().print(table)

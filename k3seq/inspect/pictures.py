@@ -8,7 +8,7 @@ import numpy as np
 
 from k3seq.data.files import replacing
 from k3seq.errors import require_extra
-from k3seq.typing import ArrayLike
+from k3seq.typing import NDArray
 
 with require_extra("report"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,7 +30,7 @@ def draw_ascent(ascent: Any, title: str = "") -> Figure:
     return figure
 
 
-def draw_images(images: ArrayLike, columns: int = 8) -> Figure:
+def draw_images(images: NDArray[Any], columns: int = 8) -> Figure:
     """A figure of `images (n, height, width, 1 or 3)` in rows of `columns`.
 
     Raises: ValueError when there is no image or no column.
