@@ -34,7 +34,7 @@ with require_extra("cli"):
         checked,
         with_options_of,
     )
-    from k3seq.commands.process import exit_code, failed, handle_signals, open_closed_streams
+    from k3seq.commands.process import exit_code, failed, handle_signals, prepare_streams
     from k3seq.commands.train_options import Options, with_defaults
 
 app = typer.Typer(
@@ -275,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code. An error is one line on stderr, with a traceback where K3SEQ_DEBUG=1."""
     Invocation.arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # the process has no other purpose
-        open_closed_streams()
+        prepare_streams()
         handle_signals()
         keep_memory()
     logging.getLogger("absl").setLevel(logging.ERROR)

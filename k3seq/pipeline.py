@@ -8,6 +8,7 @@ losses.png       the history as a picture, where `k3seq train` drew it
 """
 
 import contextlib
+import importlib.util
 import math
 import os
 import sys
@@ -36,6 +37,9 @@ class Pipeline:
         source_tokenizer, target_tokenizer: of `k3seq.data.tokenizers`.
         max_steps: longest result in tokens.
         history: how the model was trained, a dict of JSON values.
+
+    Raises:
+        UsageError: max_steps is below 1, or a tokenizer has more ids than the model.
     """
 
     def __init__(
@@ -46,6 +50,13 @@ class Pipeline:
         max_steps: int,
         history: dict[str, Json] | None = None,
     ):
+        if type(max_steps) is not int or max_steps < 1:
+            raise UsageError(f"Expected max_steps of at least 1. Received: {max_steps!r}")
+        for side, tokenizer in (("source", source_tokenizer), ("target", target_tokenizer)):
+            size = getattr(model, f"{side}_vocabulary_size", None)
+            if size is not None and tokenizer.vocabulary_size > size:
+                received = f"{tokenizer.vocabulary_size} ids"
+                raise UsageError(f"Expected a {side} tokenizer of at most {size} ids, like the model. Received: {received}")
         self.model, self.source_tokenizer, self.target_tokenizer = model, source_tokenizer, target_tokenizer
         self.max_steps, self.history = max_steps, history or {}
 
@@ -75,8 +86,10 @@ class Pipeline:
                 or above the target vocabulary size; length_penalty is not finite, or is given for greedy decoding.
         """
         results = []
-        options = dict(beam_width=beam_width, length_penalty=length_penalty, max_source_tokens=max_source_tokens)
-        for found, _ in self.batches(lines, batch_size, **options):
+        batches = self.batches(
+            lines, batch_size, beam_width=beam_width, length_penalty=length_penalty, max_source_tokens=max_source_tokens
+        )
+        for found, _ in batches:
             results += found
             if on_batch:
                 on_batch(len(results))
@@ -153,7 +166,8 @@ class Pipeline:
         Raises:
             DataError: the directory or a file in it cannot be written. A run that was there stays.
         """
-        with runs.replace_run(directory, self._record()) as folder, quiet_tensorflow():
+        import_tensorflow_quietly()
+        with runs.replace_run(directory, self._record()) as folder:
             self.source_tokenizer.save(folder / runs.SOURCE)
             self.target_tokenizer.save(folder / runs.TARGET)
             self.model.save(folder / runs.MODEL)
@@ -180,13 +194,12 @@ class Pipeline:
 
     @classmethod
     def _load(cls, record, parts):
-        max_steps = record.pop("max_steps", None)
-        if type(max_steps) is not int or max_steps < 1:
-            raise DataError(
-                f"Expected max_steps of at least 1. Received: {max_steps!r}", parts[runs.MODEL].with_name(runs.RECORD)
-            )
         source, target = (tokenizers.load(parts[name]) for name in (runs.SOURCE, runs.TARGET))
-        return cls(load_model(parts[runs.MODEL]), source, target, max_steps, record)
+        model = load_model(parts[runs.MODEL])
+        try:
+            return cls(model, source, target, record.pop("max_steps", None), record)
+        except UsageError as error:
+            raise DataError(str(error), parts[runs.MODEL].with_name(runs.RECORD)) from error
 
 
 def load_model(path: str | Path) -> Any:
@@ -200,25 +213,31 @@ def load_model(path: str | Path) -> Any:
     registry.load_all()
     if not Path(path).is_file():
         raise DataError("Expected a .keras file. Received: no such file", path)
+    import_tensorflow_quietly()
     try:
-        with quiet_tensorflow():
-            return keras.saving.load_model(path)
+        return keras.saving.load_model(path)
     except Exception as error:  # Keras raises a dozen kinds for a broken archive; the user needs one line.
         raise DataError(f"Expected a Keras model that can be read. Received: {_first_line(error)}", path) from error
 
 
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Hides TensorFlow's start-up messages: Keras imports it to save or load a model, on every backend."""
-    name = "TF_CPP_MIN_LOG_LEVEL"
-    if "tensorflow" in sys.modules or name in os.environ:
-        yield
+def import_tensorflow_quietly() -> None:
+    """Lets Keras import TensorFlow with standard error closed.
+
+    Keras imports TensorFlow, where it is installed, to save or load a model on any backend. TensorFlow's start-up messages come
+    from C++ and ignore TF_CPP_MIN_LOG_LEVEL.
+    """
+    if "tensorflow" in sys.modules or importlib.util.find_spec("tensorflow") is None:
         return
-    os.environ[name] = "3"
-    try:
-        yield
-    finally:
-        del os.environ[name]
+    import keras
+
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # there is no standard error
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        keras.saving.serialize_keras_object(np.zeros(1))  # the shortest public call that makes Keras import TensorFlow
 
 
 def _first_line(error):

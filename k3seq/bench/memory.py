@@ -10,12 +10,12 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def current() -> int:
-    """What it holds now."""
+    """Resident memory now."""
     return psutil.Process().memory_info().rss
 
 
 def peak() -> int:
-    """The most it has held since it started, or since `forget_peak`."""
+    """The maximum resident memory since the start of the process, or since `forget_peak`."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
@@ -25,7 +25,7 @@ def peak() -> int:
 
 
 def forget_peak() -> bool:
-    """Begins to count anew from now, where the system can (Linux); returns whether it can."""
+    """Resets the maximum, where the system can (Linux); returns whether it can."""
     try:
         _CLEAR.write_text("5")
     except OSError:

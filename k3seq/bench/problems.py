@@ -1,4 +1,4 @@
-"""The problems that the suites measure: cases with their batches, drawn on the host. Imports no keras."""
+"""The problems of the suites: cases with batches that are drawn on the host. Imports no keras."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from k3seq.typing import NDArray, Nested
 
 PEERS = "k3seq.bench.peers"
 RATES = {"sgd": 0.1, "adam": 0.001}
-NATIVE = {"jax": True, "torch": None}  # the loops written by hand, and whether XLA compiles them; None: no such switch
+NATIVE = {"jax": True, "torch": None}  # hand-written loops, and whether XLA compiles them; None: no such switch
 # Sizes of the seed (000), of a vocabulary of subwords, and of the attention model that TFA was timed with.
 SIZES = {
     "lstm-v500": dict(vocabulary=500, embed_dim=50, units=64, source=30, target=20),
@@ -27,7 +27,7 @@ SIZES = {
 def seq2seq_batch(vocabulary: int, source: int, target: int, batch: int, padded: bool = False, seed: int = 0) -> dict[str, Any]:
     """A batch of token ids, {"inputs", "labels", "sample_weight"}; padded: lengths uniform in 1..source and 1..target.
 
-    Without padding there are no `source_lengths`: nothing tells a model to look for it.
+    Without padding there are no `source_lengths`.
     """
     stream = Stream(seed, f"bench batch {vocabulary} {source} {target} {batch} {padded}")
     sources, targets = (stream.integers(4, vocabulary, (batch, steps)).astype("int32") for steps in (source, target + 1))
@@ -58,7 +58,7 @@ def seq2seq(
 
 
 def drawn_rest(drawn: dict[str, Any]) -> dict[str, Any]:
-    """What a case takes besides the inputs."""
+    """The arguments of a case besides its inputs."""
     return {name: drawn[name] for name in ("labels", "sample_weight")}
 
 
@@ -119,7 +119,7 @@ def attention_training(backends: Mapping[str, Backend], jits: str, batch: int = 
 
 
 def transformer_training(backends: Mapping[str, Backend], jits: str, batch: int = 32) -> list[Work]:
-    """A Transformer's train step: 3 + 3 layers, 256 units, vocabulary 8000; beside it KerasHub's layers."""
+    """A Transformer's train step: 3 + 3 layers, 256 units, vocabulary 8000; and the same with KerasHub's layers."""
     sizes = dict(vocabulary=8000, source=20, target=40)
     case = seq2seq("transformer-v8000", "k3seq.models.transformer:TransformerSeq2Seq", TRANSFORMER, sizes, batch, padded=True)
     tokens = float(case.sample_weight.sum())
@@ -144,7 +144,7 @@ DECODED = {
 
 
 def decoding(name: str, beams: int, backends: Mapping[str, Backend], jits: str, batch: int = 32, steps: int = 40) -> list[Work]:
-    """Decoding `steps` tokens, greedy or with beams; what ends earlier is counted as it ends."""
+    """Decoding `steps` tokens, greedy or with beams. Only tokens up to the end of a row count."""
     factory, vocabulary, source, arguments = DECODED[name]
     arguments = dict(source_vocabulary_size=vocabulary, target_vocabulary_size=vocabulary) | arguments
     problem = f"{name} greedy" if beams == 1 else f"{name} beam {beams}"
@@ -156,17 +156,17 @@ def decoding(name: str, beams: int, backends: Mapping[str, Backend], jits: str, 
 
 
 def decoding_peers(rows: list[Work], backends: Mapping[str, Backend]) -> list[Work]:
-    """Other packages with the model of k3seq's rows: KerasHub on each backend, transformers and CTranslate2 beside PyTorch.
+    """The same model in other packages: KerasHub on each backend, transformers and CTranslate2 next to PyTorch.
 
-    KerasHub compiles its generation on JAX in every mode: it stands beside each backend's first mode alone. CTranslate2 runs on
-    no backend; it is PyTorch's neighbour as the other way to serve a PyTorch model.
+    KerasHub compiles its generation on JAX in every mode, so it has a row only for the first mode of a backend.
+    CTranslate2 uses no backend. It is listed with PyTorch, as another way to serve a PyTorch model.
     """
     first, found = modes(backends, "first"), []
     found += [replace(r, implementation="hub", maker=f"{PEERS}.hub:decode") for r in rows if (r.backend, r.jit) in first]
-    beside = {row.backend: replace(row, jit=None) for row in rows}
-    if "torch" in beside:
-        found.append(replace(beside["torch"], implementation="transformers", maker=f"{PEERS}.marian:decode"))
-        found.append(replace(beside["torch"], implementation="ctranslate2", maker=f"{PEERS}.ctranslate:decode"))
+    by_backend = {row.backend: replace(row, jit=None) for row in rows}
+    if "torch" in by_backend:
+        found.append(replace(by_backend["torch"], implementation="transformers", maker=f"{PEERS}.marian:decode"))
+        found.append(replace(by_backend["torch"], implementation="ctranslate2", maker=f"{PEERS}.ctranslate:decode"))
     return found
 
 
@@ -201,7 +201,8 @@ def layer(
 
 
 def own(case: Case, kind: str, backends: Mapping[str, Backend], jits: str) -> list[Work]:
-    """A user's case: tokens are the weights that are not 0, or the positions of the labels or of the first input."""
+    """The rows of a user's case. Its tokens are the weights that are not 0, or the positions of the labels or of the first
+    input."""
     batch = case.batch(0)
     counted = batch["sample_weight"]
     leaves = [leaf for part in ("labels", "inputs", "call") for leaf in arrays(batch[part])]
@@ -226,7 +227,7 @@ def resized(case: Case, batch: int | None) -> Case:
     """The case with `batch` as the first size of every array that is a spec; as it is for None.
 
     Raises:
-        UsageError: an array of the case has its values already, so that its size stands.
+        UsageError: the case holds an array of values, whose size is fixed.
     """
     if batch is None:
         return case

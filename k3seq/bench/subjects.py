@@ -21,7 +21,7 @@ from k3seq.typing import Shape, Tensor
 
 
 def train(payload: dict[str, Any]) -> Running:
-    """A model's own `train_on_batch` under Adam, the batch handed over from the host as `k3seq train` does."""
+    """A model's own `train_on_batch` under Adam, with the batch on the host, as in `k3seq train`."""
     made, case, batch = _subject(payload), payload["case"], payload["batch"]
     model = made.layer
     if not isinstance(model, keras.Model):
@@ -71,7 +71,7 @@ def layer(payload: dict[str, Any]) -> Running:
         return loss, found
 
     def number(value):
-        """The loss and the norm of all gradients: a kernel whose gradient is wrong is told too."""
+        """The loss and the norm of all gradients: it shows a wrong gradient too."""
         loss, gradients = value
         norms = [np.linalg.norm(ops.convert_to_numpy(leaf)) for leaf in tree.flatten(gradients)]
         return float(ops.convert_to_numpy(loss)) + float(np.linalg.norm(norms))
@@ -84,7 +84,7 @@ class OutputLoss(keras.layers.Layer):
 
     Args:
         vocabulary: of the output layer.
-        chunks: 0 holds the logits whole; otherwise `k3seq.train.losses.chunked_token_crossentropy` goes through so many parts.
+        chunks: number of parts for `k3seq.train.losses.chunked_token_crossentropy`; 0 computes all logits at once.
     """
 
     def __init__(self, vocabulary: int, chunks: int = 0, **kwargs: Any):
@@ -112,5 +112,5 @@ def _subject(payload):
 
 
 def _about():
-    told = backend.describe()
-    return {name: told[name] for name in ("backend", "version", "keras", "devices")}
+    described = backend.describe()
+    return {name: described[name] for name in ("backend", "version", "keras", "devices")}

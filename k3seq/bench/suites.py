@@ -1,4 +1,4 @@
-"""The suites: each gives groups, lists of rows that are measured against each other. Imports no keras."""
+"""The suites. Each gives groups: lists of rows that are measured together. Imports no keras."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ from k3seq.runtime.matrix import Backend
 
 
 def quick(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
-    """A look at everything in three minutes: the seed's LSTM with its peers, padded rows, and decoding."""
+    """An overview in three minutes: an LSTM with its peers, padded rows, and decoding."""
     jits = "first" if jits == "matrix" else jits
     training = problems.lstm_training("lstm-v500", backends, jits, padded=(False, True))
     padded_natives = [row for row in training if row.problem.endswith("padded") and row.maker]
@@ -38,7 +38,7 @@ def decode(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
 
 
 def layers(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
-    """Recurrent layers beside stock Keras' and torch's own, with gradients; unpadded and padded rows side by side."""
+    """Recurrent layers of k3seq, stock Keras and torch with gradients; unpadded and padded rows."""
     stock = f"{PEERS}.stock"
     lstm = {"k3seq": "k3seq.layers.lstm:LSTM", "keras": f"{stock}:lstm"}
     gru = {"k3seq": "k3seq.layers.gru:GRU", "keras": f"{stock}:gru"}
@@ -61,8 +61,8 @@ LENGTHS, BATCHES, UNITS, VOCABULARIES = (10, 20, 40, 80), (16, 32, 64, 128), (64
 
 
 def scaling(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
-    """Time and memory of a train step against length, batch, units and vocabulary; and of the output layer with its loss,
-    whole and in parts, against the vocabulary."""
+    """Time and memory of a train step against length, batch size, units and vocabulary size; and of the output layer with its
+    loss, at once and in parts, against the vocabulary size."""
     base = dict(vocabulary=1000, embed_dim=128, units=128, source=20, target=20)
     axes = {
         "length": [(n, {"source": n, "target": n}, 32) for n in LENGTHS],
@@ -89,7 +89,7 @@ def _point(axis, place, sizes, batch, backends, jits):
 
 
 def _losses(vocabulary, backends, jits, batch=64, steps=40, units=256):
-    """The loss alone, whole and in 8 parts."""
+    """The loss at once and in 8 parts."""
     rows, name = [], f"loss vocabulary {vocabulary}"
     stream = Stream(0, name)
     values = Spec((batch, steps, units)).draw(stream)
@@ -113,7 +113,7 @@ def groups(name: str, backends: Mapping[str, Backend], jits: str = "matrix") -> 
         name: a key of `SUITES`. backends: {name: `k3seq.runtime.matrix.Backend`}. jits: as in `problems.modes`.
 
     Returns:
-        A list of groups: lists of `Work`, measured together.
+        A list of groups; a group is a list of `Work`.
 
     Raises:
         UsageError: an unknown name.

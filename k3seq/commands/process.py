@@ -1,6 +1,7 @@
 """The process of a command: its signals, its standard streams and its exit codes."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -39,10 +40,10 @@ def interruption() -> tuple[str, int]:
     return "interrupted", 130
 
 
-def open_closed_streams() -> None:
-    """Opens the null device for each closed standard stream. Otherwise the next file would take its number.
+def prepare_streams() -> None:
+    """Makes standard output print paths whose bytes are not UTF-8, and opens the null device for each closed stream.
 
-    `sys.stdin` stays None where it was closed, so that a command that reads it can say so.
+    Otherwise the next file would take the number of a closed stream. `sys.stdin` stays None where it was closed, so that a command that reads it can say so.
     """
     for number in range(3):
         try:
@@ -51,6 +52,8 @@ def open_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     sys.stdout = sys.stdout or open(1, "w")
     sys.stderr = sys.stderr or open(2, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 @contextlib.contextmanager
@@ -107,5 +110,6 @@ def failed(message: object, code: int) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"k3seq: {' '.join(str(message).split())}", file=sys.stderr)
+    line = f"k3seq: {' '.join(str(message).split())}"
+    print(line.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)  # a path may have bytes that are not UTF-8
     return code

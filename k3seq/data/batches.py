@@ -214,6 +214,8 @@ def source_batches(
     """
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1 or (widths is not None and not widths):
         raise UsageError(f"Expected batch_size of at least 1, and widths. Received: batch_size={batch_size!r}, widths={widths}")
+    if max_tokens is not None and (not isinstance(max_tokens, (int, np.integer)) or max_tokens < 1):
+        raise UsageError(f"Expected at least 1 token in the longest line allowed. Received: {max_tokens!r}")
     most = min((limit for limit in (max_tokens, max(widths or [0]) or None) if limit is not None), default=None)
     lines, first, group_size = iter(lines), 0, 0
     while group := [tokenizer.encode(line) or [PAD] for line in itertools.islice(lines, batch_size)]:

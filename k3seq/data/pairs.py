@@ -51,7 +51,7 @@ def read_pairs(path: str | os.PathLike[str], on_error: str = "raise", limit: int
                 if number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 pair, reason, message = _parse(line)
-                if reason is None:
+                if pair is not None:
                     pairs.append(pair)
                     pairs.lines.append(number)
                 elif on_error == "raise":
@@ -80,7 +80,7 @@ def references(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _parse(line):
-    """(pair, None, None), or (None, reason, message)."""
+    """(pair, "", ""), or (None, reason, message)."""
     try:
         text = decode_line(line)
     except ValueError as error:
@@ -93,4 +93,4 @@ def _parse(line):
     for name, side in zip(("source", "target"), sides, strict=True):
         if not side.strip():
             return None, f"empty {name}", f"Expected a {name} that is not empty. Received: {side!r}"
-    return tuple(sides), None, None
+    return (sides[0], sides[1]), "", ""

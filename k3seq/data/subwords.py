@@ -86,8 +86,11 @@ class SubwordTokenizer(Tokenizer):
                 bos_id=START,
                 eos_id=END,
                 unk_id=UNKNOWN,
-                # SentencePiece learns nothing from the texts of these pieces: texts must not contain them.
-                **{f"{name}_piece": f"{_ESCAPE}{name}" for name in ("pad", "bos", "eos", "unk")},
+                # No text contains these pieces, which matters because SentencePiece learns nothing from them.
+                pad_piece=f"{_ESCAPE}pad",
+                bos_piece=f"{_ESCAPE}bos",
+                eos_piece=f"{_ESCAPE}eos",
+                unk_piece=f"{_ESCAPE}unk",
             )
         except RuntimeError as error:
             reason = str(error).split("] ")[-1].strip()

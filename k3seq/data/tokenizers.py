@@ -75,7 +75,7 @@ class SymbolTokenizer(Tokenizer):
 
     @staticmethod
     @abc.abstractmethod
-    def cut(text: str) -> list[str]:
+    def cut(text: str) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]  # a symbol needs no vocabulary
         """The symbols of a text, in order. Raises UsageError unless it is a str."""
 
     @staticmethod

@@ -1,4 +1,5 @@
-"""Gradient ascent in input space: what a unit likes best (Erhan et al. 2009, "Visualizing higher-layer features")."""
+"""Gradient ascent in input space: the input that activates a unit most (Erhan et al. 2009, "Visualizing higher-layer
+features")."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,7 +28,7 @@ def gradient_ascent(
     step_size: float = 0.1,
     seed: int = 0,
 ) -> Ascent:
-    """Changes a noise input so that one unit of one layer becomes as active as it can.
+    """Changes a noise input so that the activation of one unit of one layer rises.
 
     Each step adds `step_size` times the gradient of the unit's activation (its mean over all positions), divided by the
     gradient's root mean square, so that the pace does not depend on how strongly the layer answers.

@@ -49,8 +49,9 @@ def draw_images(images: NDArray[Any], columns: int = 8) -> Figure:
 
 
 def draw_training(epochs: Sequence[Mapping[str, Any]]) -> Figure:
-    """A figure of a run's epochs (dicts with number and loss, and where pairs were held out dev_loss, error_rate and
-    sequence_accuracy): losses on the left, what decoding got right on the right.
+    """A figure of the epochs of a run: losses on the left, error rate and accuracy of decoding on the right.
+
+    An epoch is a dict with number and loss, and with dev_loss, error_rate and sequence_accuracy where there are dev pairs.
 
     Raises: ValueError when there is no epoch.
     """
@@ -74,7 +75,12 @@ def draw_training(epochs: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+<<<<<<< HEAD
     """Writes a figure as PNG, complete or not at all (see `k3seq.data.files.replacing`).
+=======
+    """Writes a figure as PNG under a temporary name beside `path`, then renames it, so that a reader never sees an
+    incomplete file.
+>>>>>>> data
 
     Raises: OSError when the folder does not exist or cannot be written to.
     """
@@ -90,7 +96,7 @@ def _show(axes, values):
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim == 3:
-        # Colours are shown within their own range; one channel is scaled by imshow itself.
+        # Colors are scaled to their range here; imshow itself scales a single channel.
         low, high = values.min(), values.max()
         values = (values - low) / (high - low) if high > low else np.zeros_like(values)
     axes.imshow(values, cmap="gray")

@@ -1,4 +1,4 @@
-"""What a question is asked about: a model, a layer or a functional tensor, as one callable with its weights and inputs."""
+"""The target of an inspection: a model, a layer or functional tensors, as one callable with its weights and inputs."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from keras import ops, tree
 from k3seq.errors import UsageError
 from k3seq.typing import Nested
 
-BATCH, STEPS = 2, 4  # what is drawn for an unknown batch, and for every other unknown size
+BATCH, STEPS = 2, 4  # sizes that are drawn for an unknown batch, and for any other unknown size
 
 
 class Subject:
-    """A target made ready to be called.
+    """A target that is ready to be called.
 
     Args:
         target: a Keras model or layer, or (nested) tensors of the functional API.
-        inputs: what it is called with; for tensors a dict by the names of the inputs behind them; None: drawn.
+        inputs: the inputs of the call; for tensors a dict by the names of their `keras.Input`s; None draws them.
 
     Attributes:
         name: of the target. call: from `inputs` to its outputs. inputs: nested NumPy arrays.
-        told: list of (name, shape, dtype) of the inputs.
+        input_specs: list of (name, shape, dtype) of the inputs.
         callables: every layer and operation that a call may pass through.
 
     Raises:
@@ -40,15 +40,17 @@ class Subject:
             self.roots = list(self.call.operations)
             inputs = inputs if inputs is None else _by_name(inputs, symbolic)
         if inputs is None and symbolic is None:
-            raise UsageError(f"Expected inputs to call {self.name} with: only a functional model tells its own. Received: None")
+            raise UsageError(
+                f"Expected inputs to call {self.name} with: only those of a functional model are known. Received: None"
+            )
         self.callables = list({id(found): found for root in self.roots for found in _callables(root)}.values())
         self.inputs = _drawn(symbolic, self.callables) if inputs is None else tree.map_structure(np.asarray, inputs)
         if not all(getattr(root, "built", True) for root in self.roots):
-            self.call(tree.map_structure(ops.convert_to_tensor, self.inputs))  # its weights do not exist before
+            self.call(tree.map_structure(ops.convert_to_tensor, self.inputs))  # creates its weights
             self.callables = list({id(found): found for root in self.roots for found in _callables(root)}.values())
         names = [_name(tensor) for tensor in tree.flatten(symbolic)] if symbolic is not None else _names(self.inputs)
         leaves = tree.flatten(self.inputs)
-        self.told = [(name, leaf.shape, str(leaf.dtype)) for name, leaf in zip(names, leaves, strict=True)]
+        self.input_specs = [(name, leaf.shape, str(leaf.dtype)) for name, leaf in zip(names, leaves, strict=True)]
 
     @property
     def weights(self) -> list[keras.Variable]:
@@ -58,7 +60,7 @@ class Subject:
 
 
 def own_weights(layer: Any) -> list[int]:
-    """The ids of the weights that a layer or operation holds itself, not within a layer of its own."""
+    """The ids of the weights that a layer or operation holds itself, without those of its sub-layers."""
     held = (getattr(layer, name, ()) for name in ("_trainable_variables", "_non_trainable_variables"))
     return [id(variable) for variables in held for variable in variables]
 
@@ -73,7 +75,7 @@ def _symbolic_inputs(layer):
 
 
 def _inputs_behind(target):
-    """The `keras.Input` tensors that tensors were computed from, in the order in which they are met."""
+    """The `keras.Input` tensors that the target was computed from, in the order in which they are found."""
     found, seen, waiting = [], set(), list(reversed(tree.flatten(target)))
     while waiting:
         tensor = waiting.pop()

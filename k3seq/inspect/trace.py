@@ -33,11 +33,11 @@ class Passage(NamedTuple):
 
 
 def shape_trace(model: keras.layers.Layer, inputs: Nested, **arguments: Any) -> list[Passage]:
-    """Calls `model(inputs)` once, without training, and tells what passed through each of its layers.
+    """Calls `model(inputs)` once, without training, and returns what entered and left each of its layers.
 
     Args:
         model: any Keras model or layer. It is left as it was, also after an error.
-        inputs: what it is called with; further arguments go to the call.
+        inputs: inputs of the call. arguments: further arguments of the call.
 
     Returns:
         A list of `Passage`, in the order in which the layers were entered.
@@ -57,7 +57,7 @@ class Record:
     """One call of a layer or operation, without its tensors.
 
     Attributes:
-        layer: what was called. parent: the `Record` of the call it lies within, or None.
+        layer: the layer or operation. parent: the `Record` of the call around it, or None.
         entered, left: lists of (shape, dtype); left is None until the call ends.
         occurrence: how many calls of the layer within `parent` were before it.
     """
@@ -70,7 +70,7 @@ class Record:
 
     @property
     def path(self) -> str:
-        return getattr(self.layer, "path", None) or self.layer.name  # a layer that nothing built explicitly has no path
+        return getattr(self.layer, "path", None) or self.layer.name  # a layer that was never built has no path
 
     @property
     def kind(self) -> str:
@@ -89,7 +89,7 @@ def recorded_calls(
 
     Args:
         layers: Keras layers or operations. They are left as they were.
-        enter: `enter(record, arguments)`, told before the call. leave: `leave(record, result) -> result`, after it.
+        enter: `enter(record, arguments)`, called before the call. leave: `leave(record, result) -> result`, after it.
     """
     records, open_calls, counts = [], [], collections.Counter()
 
@@ -117,7 +117,7 @@ def recorded_calls(
 
 @contextlib.contextmanager
 def wrapped_calls(layers: Iterable[Any], wrap: Callable[..., Any]) -> Any:
-    """Within it, each layer's `call` is `wrap(layer, call)`; afterwards it is the layer's own again.
+    """A context in which each layer's `call` is `wrap(layer, call)`. Afterwards the original is back.
 
     `call` is set past Keras' attribute tracking, so that the layer's saved form and its weights do not notice.
     """

@@ -119,15 +119,14 @@ def _is_list(values):
 
 
 def _form(tokens):
-    """(what a token sequence is, the types of its tokens: none, {str}, {int} or both); (None, ...) for anything else."""
+    """(what a token sequence is, "str" and "int" as far as its tokens are); (None, ...) for anything else."""
     if isinstance(tokens, str):
         return "a str", set()
     if not _is_list(tokens):
         return None, set()
-    kinds = {
-        str if issubclass(kind, str) else int if issubclass(kind, (int, np.integer)) else None for kind in {*map(type, tokens)}
-    }
-    return (None if None in kinds else "a list"), kinds
+    types = {*map(type, tokens)}
+    kinds = {"str" if issubclass(kind, str) else "int" for kind in types}
+    return ("a list" if all(issubclass(kind, (str, int, np.integer)) for kind in types) else None), kinds
 
 
 def _check_alike(hypothesis, references, row):
@@ -140,7 +139,7 @@ def _check_alike(hypothesis, references, row):
         elif found != form:
             expected = f"a list of references that are {form} each, like the hypothesis"
         elif kinds and its_kinds and kinds.isdisjoint(its_kinds):
-            expected = f"references of {' and '.join(kind.__name__ for kind in kinds)}, like the hypothesis"
+            expected = f"references of {' and '.join(sorted(kinds))}, like the hypothesis"
         else:
             continue
         raise UsageError(f"Expected {expected}. Received: {tokens!r:.40} at row {row}")

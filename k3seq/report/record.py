@@ -55,7 +55,8 @@ def write_json(
         "result": plain(result),
     }
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        temporary.write_text(text, "utf-8", "backslashreplace")  # bytes of a path that are not UTF-8 become JSON's \\udcff
 
 
 def plain(value: Any) -> "Json":

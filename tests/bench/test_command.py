@@ -77,7 +77,7 @@ def test_a_peer_with_a_wrong_weight_is_marked_and_the_exit_code_stays_0(result):
         "equal",
         "differs",
     ]
-    assert of(result, "planted")["parity_note"].startswith("losses off by")
+    assert of(result, "planted")["parity_note"].startswith("losses differ by")
     assert result["exit_code"] == 0
     assert of(result, "k3seq")["losses"] != of(result, "planted")["losses"]
 

@@ -1,5 +1,6 @@
 """The process of a command: signals, closed streams, a reader that is gone, a working directory that is gone."""
 
+import json
 import os
 import signal
 import subprocess
@@ -34,12 +35,12 @@ WAIT = """
 """
 
 
-def start(folder, body, *arguments, before=None):
+def start(folder, body, *arguments, before=None, text=True):
     code = COMMAND.format(body=body.strip(), arguments=list(arguments))
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True, preexec_fn=before
+        [sys.executable, "-c", code], cwd=folder, env=env, stdout=pipe, stderr=pipe, text=text, preexec_fn=before
     )
 
 
@@ -104,6 +105,13 @@ def test_a_deleted_working_directory_is_one_line(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "gone", env=env, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "Expected a working directory that exists. Received: a deleted one" in done.stderr
+
+
+def test_a_path_that_is_not_utf8_is_printed_and_written(tmp_path):
+    body = "print(chr(0xdcff)); return {'path': chr(0xdcff)}"
+    process = start(tmp_path, body, "--json", "out.json", text=False)
+    assert ended(process) == (0, b"\xff\n", b"")
+    assert json.loads((tmp_path / "out.json").read_text())["result"] == {"path": "\udcff"}
 
 
 def test_results_on_standard_output_stand_alone(tmp_path):

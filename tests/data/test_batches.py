@@ -78,14 +78,14 @@ def test_iterating_again_gives_the_next_epoch():
     assert [order(batches) for _ in range(3)] == [order(batches.epoch(i)) for i in range(3)]
 
 
-def test_the_order_is_that_of_the_stream_and_so_the_same_everywhere():
+def test_the_order_comes_from_the_stream():
     expected = [EXAMPLES[i] for i in Stream(5, "batches, epoch 2").permutation(len(EXAMPLES))]
     chunks = [expected[i : i + 4] for i in range(0, len(expected), 4)]
     found = [rows(batch) for batch in Batches(EXAMPLES, 4, seed=5).epoch(2)]
     assert sorted(found) == sorted(chunks) and found != chunks
 
 
-def test_an_epoch_goes_on_from_a_saved_state():
+def test_an_epoch_resumes_from_a_saved_state():
     batches = Batches(EXAMPLES, 4, seed=1)
     whole = order(batches.epoch(0))
     iterator = batches.epoch(0)
@@ -95,7 +95,7 @@ def test_an_epoch_goes_on_from_a_saved_state():
     assert taken + order(fresh) == whole and taken
 
 
-def test_buckets_of_the_training_set_serve_another_set():
+def test_buckets_of_the_training_set_can_be_used_for_another_set():
     train = Batches(EXAMPLES, 4, buckets=3)
     dev = Batches(EXAMPLES[:3], 4, buckets=train.buckets)
     assert dev.buckets == train.buckets
@@ -188,7 +188,7 @@ def test_pairs_that_do_not_fit_are_refused_or_counted(pair, reason, words):
 
 
 def texts_of(batches):
-    """The texts of source batches in the order of their positions, checked to stand for one row each."""
+    """The texts of source batches in the order of their positions, each of them in one row."""
     texts = {}
     for x, positions in batches:
         assert len(x["source"]) >= len(positions) and (x["source_lengths"][len(positions) :] == 1).all()
@@ -241,6 +241,9 @@ def test_source_batches_use_the_smallest_width_that_holds_them():
         list(source_batches(["a", "abcabc"], CHARS, 1, widths=[5, 2]))
     with pytest.raises(UsageError, match="at most 4 source tokens. Received: 5 in line 3"):
         list(source_batches(["a", "", "abcab", "abcabc"], CHARS, 4, widths=[5, 2], max_tokens=4))
+    for most in (0, 1.5, "2"):
+        with pytest.raises(UsageError, match=f"Expected at least 1 token in the longest line allowed. Received: {most!r}"):
+            next(source_batches(["a"], CHARS, 1, max_tokens=most))
     for batch_size in (0, 1.5, "2"):
         with pytest.raises(UsageError, match=f"batch_size={batch_size!r}"):
             next(source_batches(["a"], CHARS, batch_size))

@@ -81,7 +81,7 @@ def test_an_id_outside_the_vocabulary_is_refused(kind):
 
 
 @given(st.text(max_size=30))
-def test_characters_come_back_as_they_were(text):
+def test_decoding_characters_gives_the_text_back(text):
     if text:
         assert CharTokenizer.fit([text]).decode(CharTokenizer.fit([text]).encode(text)) == text
 
@@ -117,14 +117,14 @@ ODD = st.sampled_from(
 
 @settings(max_examples=30)
 @given(st.lists(st.lists(ODD | st.text(max_size=3), min_size=1).map("".join).filter(str.strip), min_size=1, max_size=3))
-def test_subwords_bring_every_text_back(texts):
+def test_decoding_subwords_gives_every_text_back(texts):
     tokenizer = SubwordTokenizer.fit([*texts, "plain text"])
     for text in texts:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @pytest.mark.parametrize("text", ["<unk>", "a <s>b</s>", "<pad>", "a\u2581b", "a\0b", "\ufdd2a\ufdd0", "  a  ", "a\tb\n"])
-def test_subwords_bring_special_texts_back_that_were_not_in_the_training_texts(text):
+def test_decoding_subwords_gives_special_texts_back_that_were_not_trained_on(text):
     tokenizer = SubwordTokenizer.fit([f"{symbol} x" for symbol in text if symbol.strip()] + ["a\tb\nc <>unkspd/"] * 2)
     assert tokenizers.UNKNOWN not in tokenizer.encode(text) and tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -135,7 +135,7 @@ def test_a_long_text_gives_pieces_too():
 
 
 @pytest.mark.heavy
-def test_subwords_bring_every_character_back():
+def test_decoding_subwords_gives_every_character_back():
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     for start in range(0, len(characters), 3000):
         texts = [f"a{character}b" for character in characters[start : start + 3000]]

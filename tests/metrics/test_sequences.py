@@ -47,7 +47,7 @@ def test_what_is_no_token_sequence_is_refused(tokens):
 
 def test_measures_by_hand():
     found = score([[1, 2, 3], [1, 3], [4, 5, 6]], [[[1, 2, 3]], [[1, 2, 3]], [[4, 5]]])
-    # Row 2 lacks the 2 (1 edit, and the 3 stands in the wrong place); row 3 has a 6 too much.
+    # Row 2 lacks the 2 (1 edit, and the 3 is in the wrong position); row 3 has a surplus 6.
     assert {
         name: found[name] for name in ("sequences", "correct_sequences", "tokens", "edits", "positions", "correct_positions")
     } == {
@@ -65,7 +65,7 @@ def test_errors_are_pooled_and_not_averaged_over_rows():
     assert error_rate([[1], [1, 2, 3, 4]], [[[2]], [[1, 2, 3, 4]]]) == 1 / 5
 
 
-def test_several_references_are_right_each():
+def test_each_of_several_references_is_right():
     hypothesis, references = ["AA"], [["AH", "B"], ["AA"]]
     assert sequence_accuracy([hypothesis], [references]) == 1.0 and error_rate([hypothesis], [references]) == 0.0
     assert sequence_accuracy([hypothesis], [references[:1]]) == 0.0 and error_rate([hypothesis], [references[:1]]) == 1.0
@@ -78,7 +78,7 @@ def test_the_reference_with_the_lowest_rate_counts_and_of_equal_ones_the_first()
 
 
 @given(rows_of([-2, -1, 0, 97]) | rows_of(["a", "b", ""]))
-def test_measures_hold_what_they_promise_on_any_input(rows):
+def test_measures_agree_with_the_plain_edit_distance(rows):
     hypotheses, references = map(list, zip(*rows, strict=True))
     found = score(hypotheses, references)
     assert 0 <= found["token_accuracy"] <= 1 and found["sequence_accuracy"] == sum(h in r for h, r in rows) / len(rows)

@@ -1,7 +1,7 @@
 """Decoding by CTranslate2: its own engine, no framework, on k3seq's Transformer with the same weights.
 
 CTranslate2 reads a model from files and takes tokens as text, which it looks up in each step; both sides' vocabularies are
-made here. With no length penalty its scores are sums of log-probabilities as k3seq's are, so they are held to the others'. Then
+made here. Without a length penalty its scores are sums of log-probabilities, as those of k3seq, and are compared. Then
 its beam search ends a row when the best candidate has ended, k3seq's when no live beam can beat what is kept: where nothing is
 normalised by length both find the same.
 """
@@ -77,10 +77,10 @@ def specification(sizes: Mapping[str, Any], limits: Mapping[str, int], weights: 
 
 
 def cores() -> int:
-    """What the other rows' frameworks take: what OpenMP is told, or the cores this process may run on."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdigit() and int(told):
-        return int(told)
+    """Number of threads that the frameworks of the other rows use: OMP_NUM_THREADS, or the available cores."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads):
+        return int(threads)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

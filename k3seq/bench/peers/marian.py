@@ -28,7 +28,7 @@ def decode(payload: dict[str, Any]) -> Running:
         return model.generate(**given, max_new_tokens=limits["max_steps"], **options)
 
     def found(value):
-        """The hypotheses (b, t) behind the start token."""
+        """The hypotheses (b, t) without the start token."""
         return value[:, 1:].numpy()
 
     def number(value):

@@ -30,12 +30,13 @@ def lstm_seq2seq(
 
 
 def token_loss() -> keras.losses.Loss:
-    """Cross-entropy of logits over the tokens whose weight is not 0: k3seq's own normalisation, in stock Keras."""
+    """Cross-entropy of logits over the tokens whose weight is not 0: the normalization of k3seq, in stock Keras."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
 
 
 class Recurrent(layers.Layer):
-    """A stock recurrent layer called as k3seq's are: x (b, s, inputs) and lengths (b,) or None -> (outputs, state)."""
+    """A stock recurrent layer with the call of k3seq's layers: x (b, s, inputs) and lengths (b,) or None -> (outputs,
+    state)."""
 
     def __init__(self, cell: str, units: int, **kwargs: Any):
         super().__init__(**kwargs)
@@ -50,7 +51,7 @@ class Recurrent(layers.Layer):
         if lengths is not None:
             real = ops.arange(ops.shape(x)[1], dtype="int32")[None, :] < lengths[:, None]
         outputs, *state = self.inner(x, mask=real)
-        if real is not None:  # what stands at padding differs between backends; nobody reads it
+        if real is not None:  # values at padding differ between backends and are not used
             outputs = ops.where(real[..., None], outputs, 0.0)
         return outputs, tuple(state) if len(state) > 1 else state[0]
 

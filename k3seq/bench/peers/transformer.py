@@ -1,5 +1,5 @@
-"""What every package needs to run k3seq's `TransformerSeq2Seq`, in NumPy: its starting weights, its positions, and how the
-hypotheses it finds are counted and scored. Imports no keras.
+"""k3seq's `TransformerSeq2Seq` for other packages, in NumPy: its starting weights, its positions, and how hypotheses are
+counted and scored. Imports no keras.
 
 Biases start at 0 and the scales of LayerNorm at 1; its epsilon is `EPSILON`.
 """
@@ -56,7 +56,7 @@ def lengths(tokens: NDArray[Any], end: int) -> NDArray[Any]:
 
 
 def shifted(tokens: NDArray[Any], start: int) -> NDArray[Any]:
-    """What the model is given to say what it thinks of tokens (b, t): the same, one later, after `start`."""
+    """The decoder inputs that score tokens (b, t): the same tokens one step later, after `start`."""
     return np.concatenate([np.full_like(tokens[:, :1], start), tokens[:, :-1]], axis=1)
 
 
@@ -64,7 +64,7 @@ def score(logits: NDArray[Any], tokens: NDArray[Any], end: int) -> float:
     """The rows' mean sum of log-probabilities, the end token's among them: k3seq's score of hypotheses, without penalties.
 
     Args:
-        logits: (b, t, v), the model's over `shifted(tokens)`. tokens: (b, t). end: what lies behind it does not count.
+        logits: (b, t, v) of the model for `shifted(tokens)`. tokens: (b, t). end: tokens after it do not count.
     """
     logits = logits.astype("float64")
     top = logits.max(axis=-1)
