@@ -64,13 +64,7 @@ def bench(
         UsageError: both a target and a suite, an unknown name, inputs that are no JSON, rounds, steps or seconds out of range.
         DataError: `against` is not the JSON of a bench.
     """
-<<<<<<< HEAD
-    from k3seq.bench import noise, plots, problems, stamps, table
-=======
-    from rich.console import Console
-
     from k3seq.bench import noise, plots, problems, row_parity, table
->>>>>>> data
 
     if target is not None and suite is not None:
         raise UsageError(f"Expected a target or --suite. Received: {target} and {suite}")

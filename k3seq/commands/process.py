@@ -41,9 +41,10 @@ def interruption() -> tuple[str, int]:
 
 
 def prepare_streams() -> None:
-    """Makes standard output print paths whose bytes are not UTF-8, and opens the null device for each closed stream.
+    """Makes standard output print every path, and opens the null device for each standard stream that is closed.
 
-    Otherwise the next file would take the number of a closed stream. `sys.stdin` stays None where it was closed, so that a command that reads it can say so.
+    Otherwise the next file would take the number of the closed stream. `sys.stdin` stays None where it was closed, so that a
+    command that reads it can say so.
     """
     for number in range(3):
         try:

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """`k3seq summary`: the layers of a model and their parameters."""
-=======
-"""`k3seq summary`: the layers of a model and their numbers of parameters."""
->>>>>>> data
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,22 +12,14 @@ def summary(name: str, depth: int = 1) -> dict[str, Json]:
 
     Args:
         name: a name of `k3seq.models.registry` or `package.module:factory`.
-<<<<<<< HEAD
         depth: levels of nested layers to show. A layer's count includes the layers inside it.
 
-=======
-        depth: number of levels of nested layers to show. The count of a layer includes its sub-layers.
->>>>>>> data
     Returns:
         `{"name", "total", "trainable", "non_trainable", "layers"}`; a layer is `{"path", "class", "depth", "output_shape",
         "parameters", "trainable"}`, `output_shape` None where the model does not know it.
 
     Raises:
-<<<<<<< HEAD
         UsageError: there is no model of the name; the message names the choices.
-=======
-        UsageError: there is no model of that name; the message lists the names.
->>>>>>> data
     """
     from rich.table import Table
     from rich.text import Text
@@ -57,13 +45,8 @@ def summary(name: str, depth: int = 1) -> dict[str, Json]:
 
 
 def rows(holder: Any, depth: int, level: int = 1) -> Iterator[dict[str, Any]]:
-<<<<<<< HEAD
     """The layers inside a model or layer, `depth` levels down, each before the layers inside it."""
     held = getattr(holder, "layers", None)  # Keras has no public list of the layers inside a layer
-=======
-    """The layers of a model or layer in the order of creation, each before its sub-layers, `depth` levels down."""
-    held = getattr(holder, "layers", None)  # Keras has no public list for a layer that is no model
->>>>>>> data
     for layer in holder._flatten_layers(include_self=False, recursive=False) if held is None else held:
         yield {
             "path": layer.path or layer.name,  # a layer that was never built has no path

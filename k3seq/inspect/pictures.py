@@ -75,12 +75,7 @@ def draw_training(epochs: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-<<<<<<< HEAD
     """Writes a figure as PNG, complete or not at all (see `k3seq.data.files.replacing`).
-=======
-    """Writes a figure as PNG under a temporary name beside `path`, then renames it, so that a reader never sees an
-    incomplete file.
->>>>>>> data
 
     Raises: OSError when the folder does not exist or cannot be written to.
     """
