@@ -56,7 +56,7 @@ def write_json(
     }
     with replacing(path) as temporary:
         text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-        temporary.write_text(text, "utf-8", "backslashreplace")  # bytes of a path that are not UTF-8 become JSON's \\udcff
+        temporary.write_text(text, "utf-8", "backslashreplace")  # bytes of a path that are not UTF-8 become escapes of JSON
 
 
 def plain(value: Any) -> "Json":
