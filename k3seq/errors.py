@@ -52,3 +52,9 @@ class DataError(K3SeqError, ValueError):
         self.path, self.line = path, line
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         super().__init__(place + message)
+
+
+class Interrupted(K3SeqError):
+    """Ctrl-C, SIGTERM or SIGHUP ended a command; the message says what is saved. Exit code 130 (or 128 + the signal)."""
+
+    exit_code = 130
