@@ -70,6 +70,8 @@ EXCEPTIONS["k3seq.runtime.backend_check"] = (
     "keras",
 )  # inside a function: on an unknown backend it shows whether Keras loads it
 EXCEPTIONS["k3seq.random.weights"] = ("k3seq.backend.keras_internals",)
+# They are light: what all commands share, and the options of train.
+EXCEPTIONS["k3seq.cli"] = tuple(f"k3seq.commands.{name}" for name in ("invocation", "options", "process", "train_options"))
 # The reproducers show k3seq's own answer beside what Keras does.
 EXCEPTIONS["k3seq.parity.divergences.layers"] = EXCEPTIONS["k3seq.parity.divergences.recurrent"] = ("keras", "k3seq.layers")
 # The only packages that import the backend.

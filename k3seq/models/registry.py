@@ -1,6 +1,7 @@
 """Models by name: the seeds' sizes for `k3seq summary`, and the kinds that `k3seq train` can train."""
 
 import importlib
+import inspect
 import os
 import sys
 
@@ -52,7 +53,7 @@ def create(name):
             raise UsageError(f"Expected one of {', '.join(EXAMPLES)} or package.module:factory. Received: {name}")
         module, factory, arguments = EXAMPLES[name]
         return getattr(importlib.import_module(f"k3seq.models.{module}"), factory)(**arguments)
-    model = find(name)()
+    model = _call(find(name), name)
     if not isinstance(model, keras.Model):
         raise UsageError(f"Expected {name} to return a keras.Model. Received: {type(model).__name__}")
     if not model.built:
@@ -69,6 +70,8 @@ def load_all():
 def find(name):
     """The object that `package.module:attribute` names; modules are looked for in the working directory too."""
     module, _, attribute = name.partition(":")
+    if not attribute or not all(module.split(".")):
+        raise UsageError(f"Expected package.module:factory. Received: {name}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -77,6 +80,22 @@ def find(name):
         raise UsageError(f"Expected a module to import in {name}. Received: {error}") from error
     except AttributeError as error:
         raise UsageError(f"Expected {module} to hold {attribute!r}. Received: {error}") from error
+
+
+def _call(factory, name):
+    """What a user's factory returns."""
+    if not callable(factory):
+        raise UsageError(f"Expected {name} to be a function or class. Received: {type(factory).__name__}")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise UsageError(f"Expected {name} to need no arguments. Received: {error}") from error
+    except ValueError:  # some functions written in C have no signature
+        pass
+    try:
+        return factory()
+    except SystemExit as error:
+        raise UsageError(f"Expected {name} to return a keras.Model. Received: it ended the process") from error
 
 
 def sizes(kind):

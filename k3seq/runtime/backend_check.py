@@ -6,21 +6,25 @@ import os
 import sys
 from pathlib import Path
 
-from k3seq.errors import MissingBackend
+from k3seq.errors import MissingBackend, UsageError
 
 _FRAMEWORKS = ("jax", "tensorflow", "torch")
+_KERAS_BACKENDS = (*_FRAMEWORKS, "numpy", "openvino", "mlx")
 
 
 def check() -> None:
     """Every package of k3seq that imports keras calls this first. It does nothing once keras is imported.
 
     Raises:
+        UsageError: Keras has no backend of the name that `KERAS_BACKEND`, or else Keras' configuration file, holds.
         MissingBackend: the backend that `KERAS_BACKEND`, or else Keras' configuration file, names is not installed, or Keras
             cannot load it.
     """
     if "keras" in sys.modules:
         return
     name, source = chosen()
+    if name not in _KERAS_BACKENDS and not (str(name).isidentifier() and importlib.util.find_spec(f"keras_{name}")):
+        raise UsageError(f"Expected one of {', '.join(_FRAMEWORKS)}. Received: {name!r}, from {source}")
     if name in _FRAMEWORKS and importlib.util.find_spec(name) is None:
         others = [other for other in _FRAMEWORKS if importlib.util.find_spec(other) is not None]
         instead = f", or set KERAS_BACKEND to one that is: {', '.join(others)}" if others else ""
