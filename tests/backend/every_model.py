@@ -31,15 +31,18 @@ def made(kind, seed):
     return model
 
 
-def measure_one(kind, seed):
-    """{"logits", "greedy", "beam", "sample"} of a model whose weights depend on the seed alone."""
+DECODERS = {
+    "greedy": lambda model: Greedy(model, max_steps=STEPS)(INPUTS),
+    "beam": lambda model: BeamSearch(model, beam_width=3, max_steps=STEPS)(INPUTS),
+    "sample": lambda model: Sample(model, max_steps=STEPS)(INPUTS, seed=3),
+}
+
+
+def measure_one(kind, seed, ways=tuple(DECODERS)):
+    """{"logits": ..., way: tokens} of a model whose weights depend on the seed alone."""
     model = made(kind, seed)
-    return {
-        "logits": ops.convert_to_numpy(model(INPUTS, training=False)),
-        "greedy": Greedy(model, max_steps=STEPS)(INPUTS).tokens,
-        "beam": BeamSearch(model, beam_width=3, max_steps=STEPS)(INPUTS).tokens,
-        "sample": Sample(model, max_steps=STEPS)(INPUTS, seed=3).tokens,
-    }
+    tokens = {way: DECODERS[way](model).tokens for way in ways}
+    return {"logits": ops.convert_to_numpy(model(INPUTS, training=False)), **tokens}
 
 
 def measure(payload):

@@ -49,7 +49,7 @@ def test_numpy_gives_the_same_forward_pass(kind, found, expected):
     np.testing.assert_allclose(found[kind]["logits"], wanted, rtol=0, atol=1e-5 * np.max(np.abs(wanted)))
 
 
-@pytest.mark.parametrize("way", ["greedy", "beam", "sample"])
+@pytest.mark.parametrize("way", every_model.DECODERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_numpy_decodes_the_same_tokens(kind, way, found, expected):
     np.testing.assert_array_equal(found[kind][way], expected[kind][way])
@@ -57,9 +57,9 @@ def test_numpy_decodes_the_same_tokens(kind, way, found, expected):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_weights_give_other_results(kind, expected):
-    other = every_model.measure_one(kind, 1)
+    other = every_model.measure_one(kind, 1, ["greedy"])
     assert np.max(np.abs(other["logits"] - expected[kind]["logits"])) > 1e-2 * np.max(np.abs(other["logits"]))
-    assert any((other[way] != expected[kind][way]).any() for way in ("greedy", "beam", "sample"))
+    assert (other["greedy"] != expected[kind]["greedy"]).any()
 
 
 def test_training_on_numpy_is_refused_in_one_line_and_evaluation_works(numpy):
