@@ -12,7 +12,7 @@ backend_check.check()  # before anything imports keras
 from k3seq.decode.beam import BeamSearch, DiverseGroups
 from k3seq.decode.calls import beam_search, compilations, greedy, sample, stream
 from k3seq.decode.ensemble import Ensemble
-from k3seq.decode.loop import Decoded, Greedy
+from k3seq.decode.decoder import Decoded, Greedy
 from k3seq.decode.penalties import CoveragePenalty, LengthPenalty, Penalty
 from k3seq.decode.processors import Constraint, Context, Forbid, MaxLength, MinLength, NoRepeat, RepetitionPenalty
 from k3seq.decode.sampling import MinP, Sample, Temperature, TopK, TopP

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops, tree
 
-from k3seq.decode.loop import Decoder, alignments_of, count_before
+from k3seq.decode.decoder import Decoder, alignments_of, count_before
 from k3seq.decode.penalties import Penalty
 from k3seq.decode.processors import LOWEST, Context, log_probabilities, occurrences
 from k3seq.decode.ranking import first_best
@@ -44,8 +44,8 @@ class DiverseGroups:
     def __post_init__(self):
         if isinstance(self.groups, bool) or not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
             raise UsageError(f"Expected groups of at least 1. Received: groups={self.groups!r}")
-        if not self.strength >= 0:
-            raise UsageError(f"Expected a diversity strength of at least 0. Received: strength={self.strength}")
+        if not 0 <= self.strength < float("inf"):
+            raise UsageError(f"Expected a finite diversity strength of at least 0. Received: strength={self.strength}")
 
 
 class BeamSearch(Decoder):

@@ -3,7 +3,7 @@
 import weakref
 
 from k3seq.decode.beam import BeamSearch
-from k3seq.decode.loop import Greedy
+from k3seq.decode.decoder import Greedy
 from k3seq.decode.requests import as_inputs
 from k3seq.decode.sampling import Sample
 from k3seq.errors import UsageError

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 from keras import ops
 
-from k3seq.decode.loop import alignments_of
+from k3seq.decode.decoder import alignments_of
 from k3seq.errors import UsageError
 
 MEANS = ("probabilities", "log_probabilities")

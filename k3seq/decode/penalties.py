@@ -45,9 +45,16 @@ class LengthPenalty(Penalty):
 
     The length is that of the complete hypothesis, the end token counted once. A power above 0 favours long results, below 0
     short.
+
+    Raises:
+        UsageError: power is not finite, or (when decoding begins) too large for float32 at this length.
     """
 
     power: float
+
+    def __post_init__(self):
+        if not np.isfinite(self.power):
+            raise UsageError(f"Expected a finite length power. Received: power={self.power}")
 
     def score(self, scores, lengths, coverage, source_mask, max_steps):
         return scores / self._divisor(lengths, max_steps)
@@ -57,8 +64,11 @@ class LengthPenalty(Penalty):
         return scores / self._divisor(max_steps if self.power > 0 else ops.minimum(length + 1, max_steps), max_steps)
 
     def _divisor(self, length, max_steps):
-        table = ((5.0 + np.arange(max_steps + 1)) / 6.0) ** self.power
-        return ops.take(ops.convert_to_tensor(table.astype("float32")), length, axis=0)
+        with np.errstate(over="ignore"):
+            table = (((5.0 + np.arange(max_steps + 1)) / 6.0) ** self.power).astype("float32")
+        if not (np.isfinite(table) & (table >= np.finfo("float32").tiny)).all():
+            raise UsageError(f"Expected a length power that float32 holds at {max_steps} steps. Received: power={self.power}")
+        return ops.take(ops.convert_to_tensor(table), length, axis=0)
 
 
 @dataclass(frozen=True)
@@ -69,15 +79,15 @@ class CoveragePenalty(Penalty):
     1e-6; padding is left out. The state of the model must carry `alignments`.
 
     Raises:
-        UsageError: weight is negative.
+        UsageError: weight is negative or not finite.
     """
 
     weight: float
     needs_coverage = True
 
     def __post_init__(self):
-        if not self.weight >= 0:
-            raise UsageError(f"Expected a coverage weight of at least 0. Received: weight={self.weight}")
+        if not 0 <= self.weight < float("inf"):
+            raise UsageError(f"Expected a finite coverage weight of at least 0. Received: weight={self.weight}")
 
     def score(self, scores, lengths, coverage, source_mask, max_steps):
         logs = ops.log(ops.clip(coverage, UNSEEN, 1.0))

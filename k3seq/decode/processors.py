@@ -79,14 +79,14 @@ class RepetitionPenalty:
     Keskar et al. 2019 (arXiv 1909.05858), with the sign minded.
 
     Raises:
-        UsageError: penalty is not positive.
+        UsageError: penalty is not in 1e-6..1e6.
     """
 
     penalty: float
 
     def __post_init__(self):
-        if not self.penalty > 0:
-            raise UsageError(f"Expected a repetition penalty above 0. Received: penalty={self.penalty}")
+        if not 1e-6 <= self.penalty <= 1e6:
+            raise UsageError(f"Expected a repetition penalty in 1e-06..1e+06. Received: penalty={self.penalty}")
 
     def __call__(self, logits, context):
         so_far = ops.arange(context.tokens.shape[1], dtype="int32")[None, :] < context.step

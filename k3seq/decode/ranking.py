@@ -2,11 +2,13 @@
 
 from keras import ops
 
+from k3seq.typing import Tensor
+
 FEW = 16
 CHUNK = 64
 
 
-def first_best(scores, count):
+def first_best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` largest scores of each row, largest first; of equals, the one with the lowest index first.
 
     `ops.top_k` breaks ties differently on torch, and a sort of beams times vocabulary costs more than a step of the model. So
@@ -45,9 +47,10 @@ def _best_of_few(scores, count):
     rest, best, indices = scores, [], []
     taken = ops.cast(ops.zeros_like(scores[:, :count]), "int32")
     for _ in range(count):
-        value, index = ops.max(rest, axis=1, keepdims=True), ops.argmax(rest, axis=1, keepdims=True)
-        # Where nothing but -inf is left, what has been taken looks the same as what has not.
-        index = ops.cast(ops.where(value == lowest, ops.argmin(taken, axis=1, keepdims=True), index), "int32")
+        value = ops.max(rest, axis=1, keepdims=True)
+        # Once only -inf is left, entries already taken look like the others.
+        free = ops.cast(ops.argmin(taken, axis=1, keepdims=True), "int32")
+        index = ops.where(value == lowest, free, first_largest(rest, value)[:, None])
         best.append(value)
         indices.append(index)
         chosen = positions == index
@@ -56,7 +59,25 @@ def _best_of_few(scores, count):
     return ops.concatenate(best, axis=1), ops.concatenate(indices, axis=1)
 
 
-def pick(table, indices):
+def first_largest(scores: Tensor, largest: Tensor | None = None) -> Tensor:
+    """The index of the largest entry along the last axis, the lowest index among equals.
+
+    `ops.argmax` returns 0 on TensorFlow, and in float64 on JAX, where the largest entry is the lowest finite number.
+
+    Args:
+        scores: (..., n) float. `-inf` is allowed.
+        largest: (..., 1), the largest entries, where they are known already.
+
+    Returns:
+        (...) int32.
+    """
+    size = scores.shape[-1]
+    largest = ops.max(scores, axis=-1, keepdims=True) if largest is None else largest
+    positions = ops.arange(size, dtype="int32")
+    return ops.min(ops.where(scores == largest, positions, size - 1), axis=-1)
+
+
+def pick(table: Tensor, indices: Tensor) -> Tensor:
     """Entries of each row: `table (..., n, *rest)`, `indices (..., m)` int in 0..n-1 -> `(..., m, *rest)`.
 
     As `ops.take_along_axis`, but with one index per entry and not one per number in it, which is faster on every backend.

@@ -9,10 +9,13 @@ import numpy as np
 from keras import ops
 
 from k3seq import random
-from k3seq.decode.loop import Stepwise
+from k3seq.decode.decoder import Stepwise
 from k3seq.decode.processors import Constraint
 from k3seq.decode.ranking import first_best
 from k3seq.errors import UsageError
+
+
+COLDEST = 1e-6
 
 
 class Sample(Stepwise):
@@ -57,17 +60,16 @@ class Sample(Stepwise):
 
 @dataclass(frozen=True)
 class Temperature:
-    """Divides the logits: below 1 sharper, above 1 flatter.
+    """Divides the logits. Below 1 the distribution becomes sharper, above 1 flatter.
 
     Raises:
-        UsageError: temperature is not positive.
+        UsageError: temperature is below 1e-6, where the division could overflow, or not finite.
     """
 
     temperature: float
 
     def __post_init__(self):
-        if not 0 < self.temperature < float("inf"):
-            raise UsageError(f"Expected a temperature above 0. Received: temperature={self.temperature}")
+        check_temperature("temperature", self.temperature)
 
     def __call__(self, logits, context):
         return logits / self.temperature
@@ -112,7 +114,8 @@ class TopP(Constraint):
         ranked = -ops.sort(-logits, axis=-1)
         probabilities = _shares(ranked)
         before = ops.cumsum(probabilities, axis=-1) - probabilities
-        count = ops.sum(ops.cast(before < self.mass, "int32"), axis=-1, keepdims=True)
+        # At least one token: in float32 a small mass is 0.
+        count = ops.maximum(ops.sum(ops.cast(before < self.mass, "int32"), axis=-1, keepdims=True), 1)
         return _down_to(logits, ops.take_along_axis(ranked, count - 1, axis=-1), count)
 
 
@@ -131,6 +134,16 @@ class MinP(Constraint):
 
     def allowed(self, logits, context):
         return logits >= ops.max(logits, axis=-1, keepdims=True) + float(np.log(self.share))
+
+
+def check_temperature(name: str, value: float) -> None:
+    """Refuses a temperature that is not finite, or so small that dividing logits by it could overflow.
+
+    Raises:
+        UsageError: value is not in 1e-6..largest finite number.
+    """
+    if not COLDEST <= value < float("inf"):
+        raise UsageError(f"Expected {name} of at least {COLDEST} (greedy decoding has no temperature). Received: {name}={value}")
 
 
 def _down_to(logits, last, count):

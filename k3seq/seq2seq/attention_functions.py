@@ -48,3 +48,13 @@ def _unbuilt(config):
         for cell in config["config"].get("cells", ()):
             _unbuilt(cell)
     return config
+
+
+def track_each(owner, name, layers):
+    """Makes each of a list of layers an attribute of its owner too: `tf.train.Checkpoint` does not look into lists.
+
+    The names `<name>_<i>` come after `<name>` in the alphabet, so that Keras stores the weights under the list.
+    """
+    for i, layer in enumerate(layers):
+        if layer is not None:
+            setattr(owner, f"{name}_{i}", layer)

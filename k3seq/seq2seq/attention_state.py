@@ -1,5 +1,9 @@
 """What an `AttentionWrapper` carries from step to step."""
 
+import contextlib
+import contextvars
+import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -45,6 +49,13 @@ class AttentionWrapperState(NamedTuple):
     attention_state: Any
     memory: Any = ()
 
+    def __iter__(self) -> Iterator[Any]:
+        """The fields in their order. `keras.layers.RNN`, which calls `list(state)`, gets `AttentionWrapper.rnn_state`."""
+        caller = sys._getframe(1).f_locals.get("self")
+        if isinstance(caller, keras.layers.RNN) and hasattr(caller.cell, "rnn_state"):
+            return iter(caller.cell.rnn_state(self))
+        return tuple.__iter__(self)
+
     def clone(self, **changes):
         """A state with other fields, in the structure and the dtypes of this one: `state.clone(cell_state=encoder_state)`.
 
@@ -85,6 +96,28 @@ def _like(name, old, new):
         if not fits(b.shape, a.shape):
             raise UsageError(f"Expected {name} of shape {tuple(a.shape)}, as the state has. Received: shape {tuple(b.shape)}")
     return tree.pack_sequence_as(old, after)
+
+
+_collecting = contextvars.ContextVar("k3seq_collecting", default=False)
+
+
+@contextlib.contextmanager
+def collecting_history():
+    """Within the block a decoder collects the alignments of each step, so that a history in a list of states may grow."""
+    token = _collecting.set(True)
+    try:
+        yield
+    finally:
+        _collecting.reset(token)
+
+
+def history_may_grow(running):
+    """Whether a state in a plain list may have a history: in a decoder, or in a loop over `StackedRNNCells`.
+
+    Args:
+        running: the outermost layer that is being called, or None.
+    """
+    return _collecting.get() or isinstance(running, keras.layers.StackedRNNCells)
 
 
 def as_state(state, mechanisms=None):

@@ -9,9 +9,10 @@ from keras import ops, tree
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import hardmax, monotonic_attention, safe_cumprod
 from k3seq.layers.dense import Projection
-from k3seq.seq2seq.attention_functions import attend, feed, is_symbolic, without_shapes
-from k3seq.seq2seq.attention_state import AlignmentHistory, AttentionWrapperState, as_state, check_state
+from k3seq.seq2seq.attention_functions import attend, feed, is_symbolic, track_each, without_shapes
+from k3seq.seq2seq.attention_state import AlignmentHistory, AttentionWrapperState, as_state, check_state, history_may_grow
 from k3seq.seq2seq.content import BahdanauAttention, LuongAttention
+from k3seq.seq2seq.enclosing import outer_layer
 from k3seq.seq2seq.expect import WrongType
 from k3seq.seq2seq.mechanisms import AttentionMechanism
 from k3seq.seq2seq.memory import AttentionMemory
@@ -86,6 +87,8 @@ class AttentionWrapper(keras.layers.Layer):
         self.cell, self._attention_mechanisms = cell, mechanisms
         self.attention_layer_size, self.attention_layer = attention_layer_size, attention_layer
         self._attention_layers = self._layers_of(attention_layer_size, attention_layer, len(mechanisms))
+        track_each(self, "_attention_mechanisms", mechanisms)
+        track_each(self, "_attention_layers", self._attention_layers)
         self._alignment_history, self._output_attention = alignment_history, output_attention
         self.cell_input_fn, self.attention_fn = cell_input_fn or feed, attention_fn or attend
         self._initial_cell_state = initial_cell_state
@@ -141,7 +144,36 @@ class AttentionWrapper(keras.layers.Layer):
 
     def as_state(self, state):
         """A state whose named tuples have become plain ones, as a `.keras` file holds them, as what it was; see `as_state`."""
+        if _is_rnn_state(state):
+            *fields, flat = state[1:]
+            memories = []
+            for mechanism, (keys, values, mask) in zip(self._attention_mechanisms, self._each(flat), strict=True):
+                rows = ops.shape(mask)
+                depths = (mechanism.key_depth, mechanism.memory_depth)
+                memories.append(
+                    AttentionMemory(*(ops.reshape(t, (*rows, d)) for t, d in zip((keys, values), depths, strict=True)), mask)
+                )
+            state = [*fields, self._of_each(memories)]
         return as_state(state, len(self._attention_mechanisms) if self._is_multi else None)
+
+    def rnn_state(self, state, output=None):
+        """A state as `keras.layers.RNN` can carry it under a mask: [previous output, *fields], keys and values as (b, s * d).
+
+        Keras' loop on JAX takes the first tensor of the state as the output of the step before, and combines every tensor of
+        the state with a mask (b, 1).
+
+        Args:
+            state: `AttentionWrapperState`, or a `state_size`. output: (b, output size); None: zeros, as before the first step.
+        """
+        if not hasattr(state.attention, "shape"):
+            return [self.output_size, *tuple(state)]
+        rows = ops.shape(state.attention)[0]
+        output = ops.zeros((rows, self.output_size), self.compute_dtype) if output is None else output
+        flat = [
+            AttentionMemory(*(ops.reshape(t, (rows, t.shape[1] * t.shape[2] if None not in t.shape[1:] else -1)) for t in m[:2]), m[2])
+            for m in self._each(state.memory)
+        ]
+        return [output, *tuple(state)[:-1], self._of_each(flat)]
 
     def _of_each(self, values):
         """A tuple for several mechanisms, the one value for one."""
@@ -234,10 +266,13 @@ class AttentionWrapper(keras.layers.Layer):
         if begin:
             memories = [AttentionMemory(*memory) for memory in inputs]  # a loaded model holds them as plain lists
             return self.get_initial_state(memory=memories if self._is_multi else memories[0])
-        listed = not isinstance(state, AttentionWrapperState)
-        state = self.as_state(state)
-        if listed and state.records:
-            raise UsageError("Expected alignment_history=False in keras.layers.RNN, whose states cannot grow. Received: True")
+        given, state = state, self.as_state(state)
+        listed = not isinstance(given, AttentionWrapperState)
+        if listed and state.records and not history_may_grow(outer_layer()):
+            raise UsageError(
+                "Expected alignment_history=False where a state comes as a list and cannot grow, as in keras.layers.RNN. "
+                "Received: True"
+            )
         several = len(self._attention_mechanisms) if self._is_multi else None
         check_state(state, inputs.shape[0], self.cell.state_size, self._attention_size(), several)
         cell_arguments = {"training": training} if getattr(self.cell, "_call_has_training_arg", False) else {}
@@ -264,7 +299,10 @@ class AttentionWrapper(keras.layers.Layer):
             alignment_history=history,
             attention_state=self._of_each(states),
         )
-        return attention if self._output_attention else cell_output, list(next_state) if listed else next_state
+        output = attention if self._output_attention else cell_output
+        if _is_rnn_state(given):
+            return output, [*self.rnn_state(next_state, output)[:-1], given[-1]]
+        return output, list(next_state) if listed else next_state
 
     def get_config(self):
         def kept(function, default):
@@ -288,5 +326,10 @@ class AttentionWrapper(keras.layers.Layer):
         loaded = {part: keras.saving.deserialize_keras_object(config[part], custom_objects) for part in parts}
         return cls(**{**config, **loaded})
 
-    def get_build_config(self):
+    def get_build_config(self) -> None:
         return None  # who holds the wrapper builds it: built before its holder, its weights would not bear the holder's name
+
+
+def _is_rnn_state(state):
+    """Whether it is what `AttentionWrapper.rnn_state` gives: one entry more than a state has fields."""
+    return isinstance(state, list | tuple) and len(state) == len(AttentionWrapperState._fields) + 1

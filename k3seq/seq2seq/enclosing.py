@@ -9,6 +9,12 @@ def outer_call(owner):
     return call if call is not None and call.entry_layer is not owner else None
 
 
+def outer_layer():
+    """The outermost layer or model that is being called, or None."""
+    call = global_state.get_global_attribute("current_call_ctx")
+    return None if call is None else call.entry_layer
+
+
 def stateless_scope():
     """The `keras.StatelessScope` that is open, or None."""
     return global_state.get_global_attribute("stateless_scope")

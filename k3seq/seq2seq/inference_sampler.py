@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from k3seq import backend
+from k3seq.decode.ranking import first_largest
 from k3seq.errors import UsageError
 from k3seq.random import categorical, fold
 from k3seq.seq2seq import expect
@@ -63,7 +64,7 @@ class GreedyEmbeddingSampler(SizedByCall):
         return outputs
 
     def sample(self, time, outputs, state):
-        return ops.cast(ops.argmax(self._logits(outputs), axis=-1), "int32")
+        return first_largest(self._logits(outputs))
 
     def next_inputs(self, time, outputs, state, sample_ids):
         return ops.equal(sample_ids, self.end_token), self._embed(sample_ids), state

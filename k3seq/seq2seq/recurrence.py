@@ -5,7 +5,7 @@ from keras import ops, tree
 
 from k3seq import backend
 from k3seq.errors import UsageError
-from k3seq.seq2seq.attention_state import AlignmentHistory
+from k3seq.seq2seq.attention_state import AlignmentHistory, collecting_history
 from k3seq.seq2seq.memory import AttentionMemory
 
 
@@ -47,7 +47,8 @@ class Recurrence:
         state = self._with(moving, [leaf[:0] for leaf in self._of("history", self.state)])
         if now is not None:
             self.decoder.read(now)
-        outputs, next_state, next_inputs, ended = self.decoder.step(time, inputs, state, self.training)
+        with collecting_history():
+            outputs, next_state, next_inputs, ended = self.decoder.step(time, inputs, state, self.training)
         if len(tree.flatten(next_state)) != len(self.kinds):
             found = len(tree.flatten(next_state))
             raise UsageError(f"Expected a state of {len(self.kinds)} tensors from a step, as it took. Received: {found}")

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops, tree
 
 from k3seq import backend
+from k3seq.decode.ranking import first_largest
 from k3seq.errors import UsageError
 from k3seq.layers.masks import length_mask
 from k3seq.random import bernoulli, categorical, fold
@@ -82,7 +83,7 @@ class TrainingSampler(SizedByCall):
         return tree.map_structure(lambda leaf, zero: ops.where(over, zero, leaf), inputs, self.zero_inputs)
 
     def sample(self, time, outputs, state):
-        return ops.cast(ops.argmax(outputs, axis=-1), "int32")
+        return first_largest(outputs)
 
     def next_inputs(self, time, outputs, state, sample_ids):
         finished = time + 1 >= self.sequence_length

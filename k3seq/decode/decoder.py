@@ -9,6 +9,7 @@ from keras import ops, tree
 
 from k3seq import backend
 from k3seq.decode.processors import LOWEST, Context, log_probabilities
+from k3seq.decode.ranking import first_largest
 from k3seq.decode.requests import as_inputs, as_prefix, check_prefix_ids
 from k3seq.errors import UsageError
 
@@ -253,7 +254,7 @@ class Greedy(Stepwise):
         return self._stream(source, prefix)
 
     def _choose(self, scores, step, extras):
-        return ops.cast(ops.argmax(scores, axis=-1), "int32")
+        return first_largest(scores)
 
     def _shaped(self, *values):
         return values
