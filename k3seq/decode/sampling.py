@@ -14,7 +14,6 @@ from k3seq.decode.processors import Constraint
 from k3seq.decode.ranking import first_best
 from k3seq.errors import UsageError
 
-
 COLDEST = 1e-6
 
 
@@ -143,7 +142,9 @@ def check_temperature(name: str, value: float) -> None:
         UsageError: value is not in 1e-6..largest finite number.
     """
     if not COLDEST <= value < float("inf"):
-        raise UsageError(f"Expected {name} of at least {COLDEST} (greedy decoding has no temperature). Received: {name}={value}")
+        raise UsageError(
+            f"Expected {name} of at least {COLDEST} (greedy decoding has no temperature). Received: {name}={value}"
+        )
 
 
 def _down_to(logits, last, count):

@@ -3,6 +3,8 @@
 Arrays are time major, `(t, b, k)`. The names, arguments and results are those of `tfa.seq2seq`.
 """
 
+import math
+
 import numpy as np
 from keras import ops, tree
 
@@ -91,11 +93,13 @@ def gather_tree_from_array(t, parent_ids, sequence_length):
     t, parent_ids = ops.convert_to_tensor(t), ops.cast(parent_ids, "int32")
     lengths = ops.minimum(ops.cast(sequence_length, "int32"), ops.shape(parent_ids)[0])
     batch, width = parent_ids.shape[1:]
-    merged = batch is not None and len(t.shape) > 1 and t.shape[1] == batch * width
-    if not merged and tuple(t.shape[1:3]) != (batch, width):
+    known, shape = None not in (batch, width), tuple(t.shape)
+    merged = len(shape) > 1 and (shape[1] is None or not known or shape[1] == batch * width)
+    apart = len(shape) > 2 and all(None in pair or pair[0] == pair[1] for pair in zip(shape[1:3], (batch, width), strict=True))
+    if not merged and not apart:
         raise UsageError(
             f"Expected an array of shape (steps, {batch}, {width}, ...) or (steps, batch * beams, ...) "
-            f"to reorder along its beams. Received: shape {tuple(t.shape)}"
+            f"to reorder along its beams. Received: shape {shape}"
         )
     longest = ops.max(lengths, axis=1)
     _check_shapes(parent_ids, parent_ids, longest)
@@ -104,7 +108,11 @@ def gather_tree_from_array(t, parent_ids, sequence_length):
     inside = time < lengths[None]
     _refuse_invalid(ops.logical_and(inside, path == INVALID))
     path = ops.where(inside, ops.maximum(path, 0), ops.arange(width, dtype="int32"))
-    values = ops.reshape(t, (*ops.shape(parent_ids), *ops.shape(t)[2 if merged else 3 :]))
+    # Rows and beams on one axis or on two: the entries come in the same order.
+    entries = (
+        math.prod(shape) // math.prod(parent_ids.shape) if None not in (*shape, *parent_ids.shape) and 0 not in shape else -1
+    )
+    values = ops.reshape(t, (*ops.shape(parent_ids), entries))
     return ops.reshape(pick(values, path), ops.shape(t))
 
 
@@ -151,6 +159,6 @@ def _refuse_invalid(invalid):
         # The last invalid entry of a path is the step before the parent that is no beam.
         time, row, beam = np.argwhere(invalid)[-1].tolist()
         raise UsageError(
-            "Expected every parent to be a beam. "
-            f"Received: another one, which the path of beam {beam} of row {row} meets at step {time + 1}"
+            "Expected each parent id to be a beam. "
+            f"Received: a parent id that is none, on the path of beam {beam} of row {row} at step {time + 1}"
         )

@@ -3,6 +3,9 @@
 import keras
 from keras import ops, tree
 
+from k3seq.layers import alignments
+from k3seq.typing import Tensor
+
 
 def attend(attention_mechanism, cell_output, attention_state, attention_layer):
     """The attention of a step, the default `attention_fn`.
@@ -25,6 +28,11 @@ def attend(attention_mechanism, cell_output, attention_state, attention_layer):
 def feed(inputs, attention):
     """The input of the cell, the default `cell_input_fn`: the inputs and the attention of the step before, side by side."""
     return ops.concatenate([inputs, ops.cast(attention, inputs.dtype)], axis=-1)
+
+
+def hardmax(logits: Tensor, name: str | None = None) -> Tensor:
+    """One at the place of the largest logit (..., n) along the last axis, zero elsewhere; `name` is TFA's and not used."""
+    return alignments.hardmax(logits)
 
 
 def is_symbolic(structure):

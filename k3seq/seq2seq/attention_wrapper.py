@@ -7,9 +7,9 @@ import keras
 from keras import ops, tree
 
 from k3seq.errors import UsageError
-from k3seq.layers.alignments import hardmax, monotonic_attention, safe_cumprod
+from k3seq.layers.alignments import monotonic_attention, safe_cumprod
 from k3seq.layers.dense import Projection
-from k3seq.seq2seq.attention_functions import attend, feed, is_symbolic, track_each, without_shapes
+from k3seq.seq2seq.attention_functions import attend, feed, hardmax, is_symbolic, track_each, without_shapes
 from k3seq.seq2seq.attention_state import AlignmentHistory, AttentionWrapperState, as_state, check_state, history_may_grow
 from k3seq.seq2seq.content import BahdanauAttention, LuongAttention
 from k3seq.seq2seq.enclosing import outer_layer
@@ -170,7 +170,9 @@ class AttentionWrapper(keras.layers.Layer):
         rows = ops.shape(state.attention)[0]
         output = ops.zeros((rows, self.output_size), self.compute_dtype) if output is None else output
         flat = [
-            AttentionMemory(*(ops.reshape(t, (rows, t.shape[1] * t.shape[2] if None not in t.shape[1:] else -1)) for t in m[:2]), m[2])
+            AttentionMemory(
+                *(ops.reshape(t, (rows, t.shape[1] * t.shape[2] if None not in t.shape[1:] else -1)) for t in m[:2]), m[2]
+            )
             for m in self._each(state.memory)
         ]
         return [output, *tuple(state)[:-1], self._of_each(flat)]

@@ -1,6 +1,5 @@
 """A decoder whose sampler chooses the next input: `tfa.seq2seq.basic_decoder` on three backends."""
 
-import inspect
 from typing import Any, NamedTuple
 
 import keras
@@ -8,9 +7,10 @@ from keras import KerasTensor, ops, tree
 
 from k3seq.errors import UsageError
 from k3seq.seq2seq import expect
-from k3seq.seq2seq.attention_functions import without_shapes
+from k3seq.seq2seq.attention_functions import track_each, without_shapes
 from k3seq.seq2seq.beams import check_parts
 from k3seq.seq2seq.decoder import BaseDecoder
+from k3seq.seq2seq.parts import OutputShape, build_cell, loaded_parts
 from k3seq.seq2seq.recurrence import kinds_of
 from k3seq.seq2seq.sampler import Sampler
 
@@ -53,7 +53,9 @@ class BasicDecoder(BaseDecoder):
         if output_layer is not None:
             expect.type_of("output_layer", output_layer, keras.layers.Layer, "a layer")
         self.cell, self.sampler, self.output_layer = cell, sampler, output_layer
-        self._sampler_layers, self._sampling_step = list(sampler.layers), sampler.step
+        self._sampler_layers = list(sampler.layers)
+        track_each(self, "_sampler_layers", self._sampler_layers)
+        track_each(self, "_sampler_variables", sampler.variables)
         self._late = self._builds = False
 
     def build(self, inputs_shape=None, initial_state_shape=None, auxiliary_inputs_shape=None):
@@ -63,10 +65,7 @@ class BasicDecoder(BaseDecoder):
             self._build_layers((None, depth), initial_state_shape)
 
     def _build_layers(self, shape, state_shape):
-        if not getattr(self.cell, "built", True):
-            # A cell that attends reads the depth of its memory off the state.
-            wants_state = "state_shape" in inspect.signature(self.cell.build).parameters
-            self.cell.build(shape, **({"state_shape": state_shape} if wants_state else {}))
+        build_cell(self.cell, shape, state_shape)
         if self.output_layer is not None and not self.output_layer.built:
             self.output_layer.build(_with_batch(self.cell.output_size))
         for layer in self._sampler_layers:
@@ -161,7 +160,7 @@ class BasicDecoder(BaseDecoder):
 
     @property
     def output_size(self):
-        return BasicDecoderOutput(self._rnn_output_size(), self.sampler.sample_ids_shape)
+        return BasicDecoderOutput(OutputShape(self._rnn_output_size()), OutputShape(self.sampler.sample_ids_shape))
 
     @property
     def output_dtype(self):
@@ -220,9 +219,8 @@ class BasicDecoder(BaseDecoder):
         return {**super().get_config(), **parts, "sampler": keras.saving.serialize_keras_object(self.sampler)}
 
     @classmethod
-    def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("cell", "sampler", "output_layer")}
-        return cls(**{**config, **parts})
+    def from_config(cls, config, custom_objects=None):
+        return cls(**loaded_parts(config, ("cell", "sampler", "output_layer"), custom_objects))
 
 
 def _with_batch(size):

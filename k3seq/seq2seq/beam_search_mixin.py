@@ -10,6 +10,7 @@ from k3seq.decode.tree import gather_tree
 from k3seq.errors import UsageError
 from k3seq.seq2seq import beams, expect
 from k3seq.seq2seq.beam_search_step import BeamSearchDecoderOutput, beam_search_step, check_vocabulary, get_attention_probs
+from k3seq.seq2seq.parts import OutputShape, build_cell
 
 
 class FinalBeamSearchDecoderOutput(NamedTuple):
@@ -94,10 +95,9 @@ class BeamSearchDecoderMixin:
             raise UsageError("Expected initialize before anything else of a decoder. Received: a decoder that has not begun")
         return self._search
 
-    def _build_layers(self, depth):
+    def _build_layers(self, depth, state_shape=None):
         """Builds what has not been built, for inputs (b, depth)."""
-        if not getattr(self.cell, "built", True):
-            self.cell.build((None, depth))
+        build_cell(self.cell, (None, depth), state_shape)
         if self.output_layer is not None and not self.output_layer.built:
             self.output_layer.build((None, self.beam_width, *self._cell_output_shape()))
 
@@ -121,8 +121,9 @@ class BeamSearchDecoderMixin:
     @property
     def output_size(self):
         """A `BeamSearchDecoderOutput` of shapes without the batch axis."""
-        width = (self.beam_width,)
-        return BeamSearchDecoderOutput((*width, self._vocabulary()) if self.output_all_scores else width, width, width)
+        width = OutputShape((self.beam_width,))
+        all_scores = OutputShape((self.beam_width, self._vocabulary())) if self.output_all_scores else width
+        return BeamSearchDecoderOutput(all_scores, width, width)
 
     @property
     def output_dtype(self):

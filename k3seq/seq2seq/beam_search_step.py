@@ -75,13 +75,13 @@ def coverage_penalty(accumulated, finished, weight):
     return weight * ops.sum(ops.log(covered), axis=2) * ops.cast(finished, accumulated.dtype)
 
 
-def log_probabilities(logits, finished, end_token, dtype):
-    """(b, k, v): the log-softmax of the logits; a finished beam gives 0 to the end token, the lowest number to the others."""
-    found = ops.log_softmax(ops.cast(logits, dtype), axis=-1)
-    is_end = ops.arange(logits.shape[-1], dtype="int32") == end_token
+def mask_finished(log_probs, finished, end_token):
+    """(b, k, v) log-probabilities; of finished beams (b, k) 0 for the end token and the lowest number for the others."""
+    dtype = keras.backend.standardize_dtype(log_probs.dtype)
+    is_end = ops.arange(log_probs.shape[-1], dtype="int32") == end_token
     # An array, because a number goes through the default float type, which may be too small for it
     ended = ops.where(is_end, ops.cast(0.0, dtype), ops.convert_to_tensor(np.finfo(dtype).min, dtype))
-    return ops.where(finished[..., None], ended, found)
+    return ops.where(finished[..., None], ended, log_probs)
 
 
 def beam_search_step(
@@ -113,7 +113,7 @@ def beam_search_step(
     """
     width, vocabulary = logits.shape[1:]
     dtype = keras.backend.standardize_dtype(state.log_probs.dtype)
-    total = state.log_probs[..., None] + log_probabilities(logits, state.finished, end_token, dtype)
+    total = state.log_probs[..., None] + mask_finished(ops.log_softmax(ops.cast(logits, dtype), axis=-1), state.finished, end_token)
     alive = ops.logical_not(state.finished)
     scores = total
     if length_penalty_weight:

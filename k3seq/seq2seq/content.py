@@ -34,9 +34,14 @@ def probability_config(probability_fn):
     return probability_fn if isinstance(probability_fn, str) else keras.saving.serialize_keras_object(probability_fn)
 
 
-def probability_from_config(config):
-    """The other way round."""
-    return config if isinstance(config, str) else keras.saving.deserialize_keras_object(config)
+def layer_or_projection(layer, units, name, dtype):
+    """The layer that was given, or a linear layer of this size without a bias."""
+    return Projection(units, name=name, dtype=dtype) if layer is None else layer
+
+
+def names_of_none(**layers):
+    """The names of the layers that were not given."""
+    return tuple(name for name, layer in layers.items() if layer is None)
 
 
 class LuongScore:
@@ -51,6 +56,7 @@ class LuongScore:
 
     def score(self, query):
         """Scores (b, s) of a query (b, units)."""
+        query = query if self.query_layer is None else self.query_layer(query)
         scores = luong_score(ops.expand_dims(query, 1), self.keys)[:, 0]
         return scores if self.attention_g is None else ops.cast(self.attention_g, scores.dtype) * scores
 
@@ -98,15 +104,11 @@ class ContentMechanism(AttentionMechanism):
         self.probability_fn_name = probability_fn
 
     def calculate_attention(self, query, state):
-        alignments = self.align(self.score(query), state)
+        alignments = self.probability_fn(self.score(query), state)
         return alignments, alignments
 
     def get_config(self):
         return {**super().get_config(), "probability_fn": probability_config(self.probability_fn_name)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "probability_fn": probability_from_config(config["probability_fn"])})
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -134,17 +136,21 @@ class LuongAttention(LuongScore, ContentMechanism):
         dtype=None,
         name="LuongAttention",
         score_mask_value=None,
+        memory_layer=None,
+        query_layer=None,
         **kwargs,
     ):
         super().__init__(
             probability_fn,
-            memory_layer=Projection(units, name="memory_layer", dtype=dtype),
+            query_layer=query_layer,
+            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
         self.units, self.scale = units, scale
+        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
 
@@ -176,18 +182,21 @@ class BahdanauAttention(BahdanauScore, ContentMechanism):
         dtype=None,
         name="BahdanauAttention",
         score_mask_value=None,
+        memory_layer=None,
+        query_layer=None,
         **kwargs,
     ):
         super().__init__(
             probability_fn,
-            query_layer=Projection(units, name="query_layer", dtype=dtype),
-            memory_layer=Projection(units, name="memory_layer", dtype=dtype),
+            query_layer=layer_or_projection(query_layer, units, "query_layer", dtype),
+            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
         self.units, self.normalize = units, normalize
+        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
         self.attention_v_initializer = initializers.get(kernel_initializer)
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)

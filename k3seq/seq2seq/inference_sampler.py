@@ -5,10 +5,23 @@ from keras import ops
 
 from k3seq import backend
 from k3seq.decode.ranking import first_largest
+from k3seq.decode.sampling import check_temperature
 from k3seq.errors import UsageError
 from k3seq.random import categorical, fold
 from k3seq.seq2seq import expect
-from k3seq.seq2seq.sampler_base import SizedByCall, as_config, callable_or_none, counter, draw_key, embedder, seeded
+from k3seq.seq2seq.parts import as_table, depth_of, loaded_parts
+from k3seq.seq2seq.sampler_base import (
+    SizedByCall,
+    as_config,
+    callable_or_none,
+    counter,
+    draw_key,
+    embedder,
+    frozen,
+    number_config,
+    seeded,
+    with_number,
+)
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -50,7 +63,7 @@ class GreedyEmbeddingSampler(SizedByCall):
         expect.rank("end_token", self.end_token, 0, "a scalar")
         if self.start_tokens.shape[0] == 0:
             raise UsageError("Expected start_tokens for at least one row. Received: 0 rows")
-        size = getattr(self.embedding_fn, "input_dim", None) if self.embedding_fn is not None else embedding.shape[0]
+        size = getattr(self.embedding_fn, "input_dim", None) if self.embedding_fn is not None else as_table(embedding).shape[0]
         expect.ids("start_tokens", self.start_tokens, size)
         expect.ids("end_token", self.end_token, size)
         self._batch_size = ops.shape(self.start_tokens)[0]
@@ -72,8 +85,7 @@ class GreedyEmbeddingSampler(SizedByCall):
     def depth(self, inputs_shape, auxiliary_inputs_shape=None):
         if self.embedding_fn is None:
             return super().depth(inputs_shape)
-        known = isinstance(self.embedding_fn, keras.layers.Layer)
-        return self.embedding_fn.compute_output_shape((None,))[-1] if known else None
+        return depth_of(self.embedding_fn)
 
     @property
     def layers(self):
@@ -88,7 +100,8 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
     """Draws an id from softmax(outputs / temperature) and embeds it as the next input; the same ids on every backend.
 
     Args:
-        embedding_fn: as in `GreedyEmbeddingSampler`. softmax_temperature: float above 0; None: 1.
+        embedding_fn: as in `GreedyEmbeddingSampler`. softmax_temperature: float of at least 1e-6, or a `keras.Variable` of
+            one (it becomes non-trainable); None: 1.
         seed: int; each call then draws the same numbers, unless it is given another `step`. None: a seed drawn on the host,
             and `step` (a variable, int32) counts the calls, so that each draws anew.
 
@@ -101,9 +114,9 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
     def __init__(self, embedding_fn=None, softmax_temperature=None, seed=None):
         super().__init__(embedding_fn)
         known = None if softmax_temperature is None else backend.known(ops.convert_to_tensor(softmax_temperature))
-        if known is not None and not known > 0:
-            raise UsageError(f"Expected softmax_temperature above 0. Received: {softmax_temperature}")
-        self.softmax_temperature, self.seed = softmax_temperature, seed
+        if known is not None:
+            check_temperature("softmax_temperature", float(known))
+        self.softmax_temperature, self.seed = frozen(softmax_temperature), seed
         self.step = counter() if seed is None else None
         self._seed = seeded(seed)
 
@@ -116,15 +129,24 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
     def sample(self, time, outputs, state):
         logits = self._logits(outputs)
         if self.softmax_temperature is not None:
-            logits = logits / self.softmax_temperature
+            logits = logits / ops.cast(ops.convert_to_tensor(self.softmax_temperature), logits.dtype)
         return categorical(fold(self._key, time), logits)
 
     def advance(self, training):
         if self.step is not None:
             self.step.assign_add(1)
 
+    @property
+    def variables(self):
+        given = self.softmax_temperature
+        return [*super().variables, *([given] if isinstance(given, keras.Variable) else [])]
+
     def get_config(self):
-        return {**super().get_config(), "softmax_temperature": self.softmax_temperature, "seed": self.seed}
+        return {**super().get_config(), "softmax_temperature": number_config(self.softmax_temperature), "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**with_number(loaded_parts(config, config, custom_objects), "softmax_temperature"))
 
 
 @keras.saving.register_keras_serializable(package="k3seq")

@@ -5,6 +5,7 @@ from keras import ops
 
 from k3seq.errors import UsageError
 from k3seq.seq2seq import expect
+from k3seq.seq2seq.parts import loaded_parts
 from k3seq.seq2seq.sampler_base import as_config
 
 # (average_across_timesteps, average_across_batch, sum_over_timesteps, sum_over_batch) -> the axes of (b, t) that are reduced
@@ -85,7 +86,7 @@ def _axes(*flags):
     if axes is None:
         names = ("average_across_timesteps", "average_across_batch", "sum_over_timesteps", "sum_over_batch")
         given = ", ".join(name for name, flag in zip(names, flags, strict=True) if flag)
-        raise UsageError(f"Expected only average_* or only sum_* reductions. Received: {given}")
+        raise UsageError(f"Expected only average_* or only sum_* reductions, because of ambiguous order. Received: {given}")
     return axes
 
 
@@ -147,6 +148,5 @@ class SequenceLoss(keras.losses.Loss):
         return {"name": self.name, **{n: getattr(self, n) for n in names}, "softmax_loss_function": function}
 
     @classmethod
-    def from_config(cls, config):
-        function = keras.saving.deserialize_keras_object(config["softmax_loss_function"])
-        return cls(**{**config, "softmax_loss_function": function})
+    def from_config(cls, config, custom_objects=None):
+        return cls(**loaded_parts(config, ("softmax_loss_function",), custom_objects))

@@ -9,7 +9,10 @@ from keras import ops
 
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import mask_scores
+from k3seq.seq2seq.attention_functions import without_shapes
 from k3seq.seq2seq.memory import AttentionMemory, MemorySlot, check_memory, memory_mask_of
+
+INNER_LAYERS = ("query_layer", "memory_layer")
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -46,10 +49,11 @@ class AttentionMechanism(keras.layers.Layer):
         if not callable(probability_fn):
             raise UsageError(f"Expected probability_fn to be callable. Received: {type(probability_fn).__name__}")
         super().__init__(**kwargs)
-        self.probability_fn = probability_fn
+        self._raw_probability_fn = probability_fn
         self.query_layer, self.memory_layer = query_layer, memory_layer
         self.score_mask_value = score_mask_value
         self.memory_depth = self.query_depth = None
+        self._default_layers = ()
         self._slot = MemorySlot()
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
@@ -57,8 +61,15 @@ class AttentionMechanism(keras.layers.Layer):
     def build(self, memory_shape, query_shape=None):
         """Makes the weights for a memory (b, s, m), and for a query (b, d) where its shape is given.
 
-        May be called again once the query is known.
+        May be called again once the query is known, also as in TFA with `[query_shape, state_shape]`.
+
+        Raises:
+            UsageError: the query has not the depth of the keys, or comes in TFA's form before the memory.
         """
+        if memory_shape is not None and not isinstance(memory_shape[-1], int | None):
+            if self.memory_depth is None:
+                raise UsageError(f"Expected the shape of a memory (b, s, m) first. Received: {memory_shape}")
+            memory_shape, query_shape = None, memory_shape[0]
         if self.memory_depth is None:
             self.memory_depth = memory_shape[-1]
             if self.memory_layer is not None and not self.memory_layer.built:
@@ -102,10 +113,13 @@ class AttentionMechanism(keras.layers.Layer):
             self.setup_memory(memory, memory_sequence_length, mask if memory_mask is None else memory_mask)
             return self.values
         query, state = inputs[:2]
-        self._current()
+        # A model that was loaded holds the memory among the inputs.
+        memory = AttentionMemory(*inputs[2:]) if len(inputs) > 2 else self._current()
         if self.query_depth is None:
             self.build((None, None, self.memory_depth), query.shape)
-        return super().__call__([query, state])
+        # In a functional model the memory must be an input, as it has another value in each call.
+        functional = isinstance(memory.values, keras.KerasTensor)
+        return super().__call__([query, state, *(memory if functional else ())])
 
     def call(self, inputs, prepare=None):
         if prepare:
@@ -113,7 +127,11 @@ class AttentionMechanism(keras.layers.Layer):
             mask = memory_mask_of(memory, **({prepare: rest[0]} if rest else {}))
             values = memory * ops.cast(ops.expand_dims(mask, -1), memory.dtype)
             return AttentionMemory(values if self.memory_layer is None else self.memory_layer(values), values, mask)
-        return self.calculate_attention(*inputs)
+        query, state, *memory = inputs
+        if not memory:
+            return self.calculate_attention(query, state)
+        with self.using_memory(AttentionMemory(*memory)):
+            return self.calculate_attention(query, state)
 
     def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
         """Makes a memory ready for queries; nothing of it stays here.
@@ -207,11 +225,16 @@ class AttentionMechanism(keras.layers.Layer):
         Returns:
             (alignments, next state): (b, s) each.
         """
+        return self._calculate_attention(query, state)
+
+    def _calculate_attention(self, query, state):
+        """TFA's name of `calculate_attention`: a subclass may define either."""
         raise NotImplementedError(f"{type(self).__name__} does not define calculate_attention")
 
-    def align(self, scores, state):
-        """`probability_fn` of the scores (b, s), with those of masked entries set to the mask value."""
-        return self.probability_fn(mask_scores(scores, ops.cast(self._current().mask, "bool"), self.score_mask_value), state)
+    def probability_fn(self, scores, state):
+        """Alignments (b, s) of scores (b, s), masked first: the `probability_fn` that the constructor was given."""
+        masked = mask_scores(scores, ops.cast(self._current().mask, "bool"), self.score_mask_value)
+        return self._raw_probability_fn(masked, state)
 
     def _current(self):
         memory = self._slot.find(self)
@@ -223,7 +246,20 @@ class AttentionMechanism(keras.layers.Layer):
         return None
 
     def get_config(self):
-        return {**super().get_config(), "memory": None, "score_mask_value": self.score_mask_value}
+        layers = {name: getattr(self, name) for name in INNER_LAYERS if name not in self._default_layers}
+        given = {name: without_shapes(layer) for name, layer in layers.items() if layer is not None}
+        return {**super().get_config(), **given, "memory": None, "score_mask_value": self.score_mask_value}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**cls.deserialize_inner_layer_from_config(config, custom_objects))
+
+    @classmethod
+    def deserialize_inner_layer_from_config(cls, config, custom_objects=None):
+        """A copy of a config with layers (and a `probability_fn`) in the place of their configs."""
+        serialised = [name for name in (*INNER_LAYERS, "probability_fn") if isinstance(config.get(name), dict)]
+        loaded = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in serialised}
+        return {**config, **loaded}
 
     def get_build_config(self):
         return {"memory_depth": self.memory_depth, "query_depth": self.query_depth}

@@ -4,6 +4,7 @@ import contextlib
 import weakref
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
 from k3seq import backend
@@ -78,7 +79,7 @@ class MemorySlot:
 
     def __init__(self):
         self._by_scope = weakref.WeakKeyDictionary()
-        self._kept, self._once = None, False
+        self._forget()
         self._active = []
 
     def put(self, memory, owner):
@@ -86,20 +87,28 @@ class MemorySlot:
         for scope in _scopes(owner):
             self._by_scope[scope] = memory
             return
-        self._kept, self._once = memory, backend.known(memory.mask) is None
+        # The values and not the mask: TensorFlow knows the value of a mask of ones also in a function that it traces.
+        symbolic = isinstance(memory.values, keras.KerasTensor)
+        self._traced = not symbolic and backend.known(memory.values[:1, :1, :1]) is None
+        self._kept, self._once = memory, symbolic or self._traced
 
     def find(self, owner):
         """The memory in use here, or None."""
         if self._active:
             return self._active[-1]
+        if self._traced and backend.known(ops.zeros((1,)) + 1) is not None:
+            self._forget()  # a traced function that has ended left it
         return next((self._by_scope[scope] for scope in _scopes(owner) if scope in self._by_scope), self._kept)
 
     def take(self, owner):
         """As `find`; a memory without values is handed over and not kept."""
         memory = self.find(owner)
         if self._once and memory is self._kept:
-            self._kept, self._once = None, False
+            self._forget()
         return memory
+
+    def _forget(self):
+        self._kept, self._once, self._traced = None, False, False
 
     @contextlib.contextmanager
     def using(self, memory):

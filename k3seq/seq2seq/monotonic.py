@@ -8,9 +8,8 @@ from keras import initializers, ops
 
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import MODES, monotonic_attention
-from k3seq.layers.dense import Projection
 from k3seq.random import fold, key, normal
-from k3seq.seq2seq.content import BahdanauScore, LuongScore
+from k3seq.seq2seq.content import BahdanauScore, LuongScore, layer_or_projection, names_of_none
 from k3seq.seq2seq.mechanisms import AttentionMechanism
 
 
@@ -70,7 +69,7 @@ class MonotonicMechanism(AttentionMechanism):
         if self.sigmoid_noise > 0:
             state = NoisyState(*state)  # of a loaded functional model it comes as a plain tuple
         scores = self.score(query)
-        alignments = self.align(scores + ops.cast(self.attention_score_bias, scores.dtype), state)
+        alignments = self.probability_fn(scores + ops.cast(self.attention_score_bias, scores.dtype), state)
         if not self.sigmoid_noise > 0:
             return alignments, alignments
         return alignments, NoisyState(alignments, state.draw + ops.convert_to_tensor([[0, 1]], dtype=state.draw.dtype))
@@ -124,6 +123,8 @@ class LuongMonotonicAttention(LuongScore, MonotonicMechanism):
         dtype=None,
         name="LuongMonotonicAttention",
         score_mask_value=None,
+        memory_layer=None,
+        query_layer=None,
         **kwargs,
     ):
         super().__init__(
@@ -131,13 +132,15 @@ class LuongMonotonicAttention(LuongScore, MonotonicMechanism):
             sigmoid_noise_seed,
             score_bias_init,
             mode,
-            memory_layer=Projection(units, name="memory_layer", dtype=dtype),
+            query_layer=query_layer,
+            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
         self.units, self.scale = units, scale
+        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
 
@@ -168,6 +171,8 @@ class BahdanauMonotonicAttention(BahdanauScore, MonotonicMechanism):
         dtype=None,
         name="BahdanauMonotonicAttention",
         score_mask_value=None,
+        memory_layer=None,
+        query_layer=None,
         **kwargs,
     ):
         super().__init__(
@@ -175,14 +180,15 @@ class BahdanauMonotonicAttention(BahdanauScore, MonotonicMechanism):
             sigmoid_noise_seed,
             score_bias_init,
             mode,
-            query_layer=Projection(units, name="query_layer", dtype=dtype),
-            memory_layer=Projection(units, name="memory_layer", dtype=dtype),
+            query_layer=layer_or_projection(query_layer, units, "query_layer", dtype),
+            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
         self.units, self.normalize = units, normalize
+        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
         self.attention_v_initializer = initializers.get(kernel_initializer)
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)

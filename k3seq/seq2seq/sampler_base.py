@@ -9,6 +9,7 @@ from keras import ops
 from k3seq.errors import UsageError
 from k3seq.random import fold, key
 from k3seq.seq2seq import expect
+from k3seq.seq2seq.parts import as_table, loaded_parts, table_shape
 
 
 class Sampler(abc.ABC):
@@ -81,9 +82,14 @@ class Sampler(abc.ABC):
         """Layers that the sampler calls; a `BasicDecoder` has their weights among its own."""
         return []
 
+    @property
+    def variables(self):
+        """Variables that the sampler reads; a `BasicDecoder` has them among its own, so that jit sees their values."""
+        return [] if self.step is None else [self.step]
+
     def depth(self, inputs_shape, auxiliary_inputs_shape=None):
         """Size of the first inputs' last axis as far as shapes of the call tell it, or None."""
-        return inputs_shape[-1] if inputs_shape else None
+        return table_shape(inputs_shape)[-1] if inputs_shape else None
 
     def steps(self, inputs_shape):
         """Steps of the inputs as far as their shape tells it, or None."""
@@ -103,8 +109,8 @@ class Sampler(abc.ABC):
         return {}
 
     @classmethod
-    def from_config(cls, config):
-        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+    def from_config(cls, config, custom_objects=None):
+        return cls(**loaded_parts(config, config, custom_objects))
 
 
 class SizedByCall(Sampler):
@@ -148,6 +154,28 @@ def counter():
     return keras.Variable(0, dtype="int32", trainable=False, name="sampling_step")
 
 
+def frozen(value):
+    """A number, array or schedule as it is; a `keras.Variable` after making it one that is not trained."""
+    if isinstance(value, keras.Variable):
+        value.trainable = False
+    return value
+
+
+def number_config(value):
+    """A number, array or variable in a form that a `.keras` file can hold; `with_number` makes it again."""
+    if isinstance(value, keras.Variable):
+        return {"variable": ops.convert_to_numpy(value.value).tolist(), "dtype": value.dtype}
+    return value if value is None or isinstance(value, int | float) else ops.convert_to_numpy(value).tolist()
+
+
+def with_number(config, name):
+    """A config whose entry `name`, where it came from a variable, is a variable again."""
+    value = config[name]
+    if isinstance(value, dict) and "variable" in value:
+        value = keras.Variable(value["variable"], dtype=value["dtype"], trainable=False)
+    return {**config, name: value}
+
+
 def seeded(seed):
     """The seed, or for None one drawn on the host (`keras.utils.set_random_seed` makes it repeatable)."""
     return random.randrange(2**31) if seed is None else seed
@@ -164,9 +192,9 @@ def embedder(embedding_fn, embedding, sampler):
         return embedding_fn
     if embedding is None:
         raise UsageError(f"Expected embedding, since {sampler} has no embedding_fn. Received: embedding=None")
-    embedding = ops.convert_to_tensor(embedding)
-    expect.rank("embedding", embedding, 2, "a matrix (v, e)")
-    return lambda ids: ops.take(embedding, ids, axis=0)
+    table = as_table(embedding)
+    expect.rank("embedding", table, 2, "a matrix (v, e)")
+    return lambda ids: ops.take(table, ids, axis=0)
 
 
 def callable_or_none(name, function):

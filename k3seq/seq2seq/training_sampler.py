@@ -10,7 +10,19 @@ from k3seq.errors import UsageError
 from k3seq.layers.masks import length_mask
 from k3seq.random import bernoulli, categorical, fold
 from k3seq.seq2seq import expect
-from k3seq.seq2seq.sampler_base import SizedByCall, as_config, callable_or_none, counter, draw_key, embedder, seeded
+from k3seq.seq2seq.parts import loaded_parts
+from k3seq.seq2seq.sampler_base import (
+    SizedByCall,
+    as_config,
+    callable_or_none,
+    counter,
+    draw_key,
+    embedder,
+    frozen,
+    number_config,
+    seeded,
+    with_number,
+)
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -58,7 +70,7 @@ class TrainingSampler(SizedByCall):
         if isinstance(rows, int) and isinstance(batch, int) and rows != batch:
             raise UsageError(f"Expected sequence_length (or mask) for {batch} rows. Received: {rows}")
         expect.lengths("sequence_length", lengths, steps)
-        if steps == 0:
+        if isinstance(steps, int) and steps == 0:
             raise UsageError("Expected inputs of at least one step. Received: 0 steps")
         self.sequence_length = ops.cast(lengths, "int32")
         self._inputs, self._batch_size, self._now = inputs, rows, None
@@ -132,7 +144,7 @@ class _Scheduled(TrainingSampler):
             known = backend.known(ops.convert_to_tensor(sampling_probability, "float32"))
             if known is not None and not ((known >= 0) & (known <= 1)).all():
                 raise UsageError(f"Expected sampling_probability in 0..1. Received: {sampling_probability}")
-        self.sampling_probability = sampling_probability
+        self.sampling_probability = frozen(sampling_probability)
         self.step = counter()
         self._seeds = {name: seeded(seed) for name, seed in seeds.items()}
 
@@ -151,13 +163,19 @@ class _Scheduled(TrainingSampler):
         if training:
             self.step.assign_add(1)
 
+    @property
+    def variables(self):
+        given = self.sampling_probability
+        return [*super().variables, *([given] if isinstance(given, keras.Variable) else [])]
+
     def get_config(self):
-        fixed = self.sampling_probability
-        if callable(fixed):
-            fixed = as_config("sampling_probability", fixed)
-        else:
-            fixed = ops.convert_to_numpy(fixed).tolist() if not isinstance(fixed, float) else fixed
-        return {**super().get_config(), "sampling_probability": fixed}
+        given = self.sampling_probability
+        given = as_config("sampling_probability", given) if callable(given) else number_config(given)
+        return {**super().get_config(), "sampling_probability": given}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**with_number(loaded_parts(config, config, custom_objects), "sampling_probability"))
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -168,8 +186,9 @@ class ScheduledEmbeddingTrainingSampler(_Scheduled):
     every backend.
 
     Args:
-        sampling_probability: float or vector (b,) in 0..1; or a schedule: a function of the step (`keras.optimizers.schedules`
-            too). `step` (a variable that is saved, int32) counts the calls with training=True.
+        sampling_probability: float or vector (b,) in 0..1; a `keras.Variable` of one, which `assign` changes between calls
+            (it becomes non-trainable); or a schedule: a function of the step alone (`keras.optimizers.schedules` too).
+            `step` (a variable that is saved, int32) counts the calls with training=True.
         embedding_fn: ids (b,) -> inputs (b, e), or None: `embedding` is then an argument of the call.
         time_major: as in `TrainingSampler`. seed: of the ids. scheduling_seed: of the choice. None: drawn on the host.
 

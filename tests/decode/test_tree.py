@@ -84,7 +84,7 @@ def test_arrays_follow_the_path_of_their_beam_and_keep_their_own_entries_after_i
 def test_a_parent_that_is_no_beam_is_refused_only_where_a_path_meets_it():
     parents = PARENTS.copy()
     parents[3, 0, 1] = 2
-    with pytest.raises(UsageError, match="the path of beam 1 of row 0 meets at step 3"):
+    with pytest.raises(UsageError, match="the path of beam 1 of row 0 at step 3"):
         gather_tree(TOKENS, parents, [4], END)
     parents[3, 0, 1], parents[0] = 1, -1
     assert ops.convert_to_numpy(gather_tree(TOKENS, parents, [4], END))[:, 0, 1].tolist() == [5, 6, 2, 9]
