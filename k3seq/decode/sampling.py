@@ -141,7 +141,7 @@ def check_temperature(name: str, value: float) -> None:
     Raises:
         UsageError: value is not in 1e-6..largest finite number.
     """
-    if not COLDEST <= value < float("inf"):
+    if not COLDEST * (1 - 1e-6) <= value < float("inf"):  # float32 rounds 1e-6 down
         raise UsageError(
             f"Expected {name} of at least {COLDEST} (greedy decoding has no temperature). Received: {name}={value}"
         )

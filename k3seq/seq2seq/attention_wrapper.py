@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 
 import keras
 from keras import ops, tree
@@ -130,14 +131,15 @@ class AttentionWrapper(keras.layers.Layer):
     def state_size(self):
         """`AttentionWrapperState` of sizes without the batch axis; None where a memory's is not known yet."""
         sizes = self._of_each(m.alignments_size for m in self._attention_mechanisms)
+        histories = self._of_each(AlignmentHistory(m.alignments_size) for m in self._attention_mechanisms)
         return AttentionWrapperState(
             cell_state=self.cell.state_size,
             attention=self._attention_size(),
             alignments=sizes,
-            alignment_history=sizes if self._alignment_history else (),
+            alignment_history=histories if self._alignment_history else (),
             attention_state=self._of_each(m.state_size for m in self._attention_mechanisms),
             memory=self._of_each(
-                AttentionMemory((m.alignments_size, m.key_depth), (m.alignments_size, m.memory_depth), m.alignments_size)
+                AttentionMemory(*(_product(m.alignments_size, d) for d in (m.key_depth, m.memory_depth, 1)))
                 for m in self._attention_mechanisms
             ),
         )
@@ -330,6 +332,10 @@ class AttentionWrapper(keras.layers.Layer):
 
     def get_build_config(self) -> None:
         return None  # who holds the wrapper builds it: built before its holder, its weights would not bear the holder's name
+
+
+def _product(*sizes):
+    return None if None in sizes else math.prod(sizes)
 
 
 def _is_rnn_state(state):

@@ -113,7 +113,9 @@ def beam_search_step(
     """
     width, vocabulary = logits.shape[1:]
     dtype = keras.backend.standardize_dtype(state.log_probs.dtype)
-    total = state.log_probs[..., None] + mask_finished(ops.log_softmax(ops.cast(logits, dtype), axis=-1), state.finished, end_token)
+    total = state.log_probs[..., None] + mask_finished(
+        ops.log_softmax(ops.cast(logits, dtype), axis=-1), state.finished, end_token
+    )
     alive = ops.logical_not(state.finished)
     scores = total
     if length_penalty_weight:

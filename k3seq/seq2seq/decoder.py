@@ -210,7 +210,11 @@ def dynamic_decode(
         decoder.begin(inputs, state, training, impute_finished)
         loop = Recurrence(decoder, impute_finished, training, ops.cast(finished, "bool"), inputs, state)
         # Inside another layer or a model outputs have one length, however the call runs.
-        outputs, state, lengths = loop.run(_shorter(limit, decoder.longest), outer_call(decoder) is not None)
+        longest, whole = _shorter(limit, decoder.longest), outer_call(decoder) is not None
+        outputs, state, lengths = loop.run(longest, whole)
+        if longest is not None and not isinstance(longest, int) and not whole:
+            taken = ops.max(lengths)  # TensorFlow's graph does not know the number of steps: as many as were taken
+            outputs = tree.map_structure(lambda leaf: leaf[:taken], outputs)
         if decoder.tracks_own_finished and hasattr(state, "lengths"):
             lengths = state.lengths  # those of the beams, which have changed places
         try:

@@ -113,13 +113,12 @@ class AttentionMechanism(keras.layers.Layer):
             self.setup_memory(memory, memory_sequence_length, mask if memory_mask is None else memory_mask)
             return self.values
         query, state = inputs[:2]
-        # A model that was loaded holds the memory among the inputs.
-        memory = AttentionMemory(*inputs[2:]) if len(inputs) > 2 else self._current()
+        memory = list(inputs[2:])
+        if not memory and isinstance(self._current().values, keras.KerasTensor):
+            memory = list(self._current())  # an input of a functional model, as it has another value in each call
         if self.query_depth is None:
             self.build((None, None, self.memory_depth), query.shape)
-        # In a functional model the memory must be an input, as it has another value in each call.
-        functional = isinstance(memory.values, keras.KerasTensor)
-        return super().__call__([query, state, *(memory if functional else ())])
+        return super().__call__([query, state, *memory])
 
     def call(self, inputs, prepare=None):
         if prepare:

@@ -56,6 +56,18 @@ def test_it_equals_tfa_in_float64(id, float64_errors):
     assert max(float64_errors[id].values()) <= tolerance, float64_errors[id]
 
 
+def test_no_hypothesis_is_found_twice_where_fewer_than_the_beams_are_alive():
+    output_layer = keras.layers.Dense(2, kernel_initializer="zeros")
+    output_layer.build((None, 3))
+    output_layer.bias.assign(np.log([0.4, 0.6]))
+    search = BeamSearchDecoder(keras.layers.LSTMCell(3), 4, output_layer=output_layer, maximum_iterations=4)
+    start = [np.zeros((4, 3), "float32")] * 2
+    outputs, state, _ = search(np.zeros((2, 3), "float32"), start_tokens=np.ones(1, "int32"), end_token=0, initial_state=start)
+    found = ops.convert_to_numpy(outputs.predicted_ids)[0].T.tolist()
+    assert found == [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
+    np.testing.assert_allclose(np.exp(ops.convert_to_numpy(state.log_probs)), [[0.4, 0.24, 0.144, 0.1296]], rtol=1e-5)
+
+
 # On JAX the cases above are compiled already.
 @pytest.mark.parametrize("id", ["beam_lstm__all_scores", *([] if COMPILES else ["beam_attention__w3_lp0.6_cp0.2"])])
 def test_compiled_it_equals_tfa_and_fills_the_steps_after_the_end(id):
