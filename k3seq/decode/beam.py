@@ -9,7 +9,9 @@ own bounds. Equal scores: the earlier beam, then the lower token first; of compl
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops, tree
@@ -68,7 +70,18 @@ class BeamSearch(Decoder):
         decoded = search({"source": source, "source_lengths": lengths})
     """
 
-    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=(), beam_width=5, n_best=None):
+    def __init__(
+        self,
+        model: Any,
+        max_steps: int,
+        start: int = 1,
+        end: int = 2,
+        jit: bool | None = None,
+        *,
+        processors: Sequence[Any] = (),
+        beam_width: int | str = 5,
+        n_best: int | None = None,
+    ):
         groups = [p for p in processors if isinstance(p, DiverseGroups)]
         self.penalties = [p for p in processors if isinstance(p, Penalty)]
         rest = [p for p in processors if not isinstance(p, (DiverseGroups, Penalty))]
@@ -82,15 +95,16 @@ class BeamSearch(Decoder):
             raise UsageError(
                 f"Expected one DiverseGroups, whose groups divide beam_width. Received: {groups}, beam_width={beam_width}"
             )
-        most = MOST if self.exhaustive else beam_width
-        n_best = min(5, most) if n_best is None and self.exhaustive else beam_width if n_best is None else n_best
+        most = MOST if self.exhaustive else int(beam_width)
+        if n_best is None:
+            n_best = min(5, most) if self.exhaustive else most
         if isinstance(n_best, bool) or not isinstance(n_best, (int, np.integer)) or not 1 <= n_best <= most:
             raise UsageError(f"Expected n_best in 1..{most}. Received: n_best={n_best!r}")
-        self.beam_width, self.n_best = (None if self.exhaustive else int(beam_width)), int(n_best)
+        self.beam_width, self.n_best = (0 if self.exhaustive else int(beam_width)), int(n_best)  # 0: not known yet
         self.diversity = groups[0] if groups else DiverseGroups(1, 0.0)
         self.covers = any(penalty.needs_coverage for penalty in self.penalties)
 
-    def __call__(self, source, prefix=None):
+    def __call__(self, source: Any, prefix: Any = None) -> Any:
         """Decodes a batch. Returns `Decoded` with k = n_best, best first.
 
         Args and errors as in `Greedy`.
@@ -178,11 +192,11 @@ class BeamSearch(Decoder):
         histories = {"tokens": ops.where(here, tokens[..., None], _rows(carry["tokens"], places))}
         coverage = None
         after = {"index": index + 1}
-        if "alignments" in carry:
-            aligned = alignments_of(state)
+        aligned = alignments_of(state)
+        if aligned is not None:
             after["alignments"] = ops.where(here[None, :, None], aligned[:, None, :], carry["alignments"])
             histories["path"] = ops.where(here, beams[..., None], _rows(carry["path"], places))
-        if self.covers:
+        if aligned is not None and self.covers:
             covered = carry["coverage"] + ops.cast(ops.reshape(aligned, (r, w, -1)), "float32")
             coverage = _rows(covered, places)
 

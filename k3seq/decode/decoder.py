@@ -1,7 +1,8 @@
 """The decoding loop: compiled once per shape of the inputs, ends as soon as every row has ended."""
 
 import inspect
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from k3seq.decode.processors import LOWEST, Context, log_probabilities
 from k3seq.decode.ranking import first_largest
 from k3seq.decode.requests import as_inputs, as_prefix, check_prefix_ids
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray, Nested, Tensor
 
 
 class Decoded(NamedTuple):
@@ -41,9 +43,9 @@ class Decoder:
     not to change, and is not copied from beam to beam.
     """
 
-    width = 1  # hypotheses for each row of the batch
+    hypotheses = 1  # for each row of the batch
 
-    def __init__(self, model, max_steps, start, end, jit, *, processors):
+    def __init__(self, model: Any, max_steps: int, start: int, end: int, jit: bool | None, *, processors: Sequence[Any]):
         for name, value, least in (("max_steps", max_steps, 1), ("a start token", start, 0), ("an end token", end, 0)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise UsageError(f"Expected {name} of at least {least}. Received: {value!r}")
@@ -54,11 +56,11 @@ class Decoder:
             if not callable(processor):
                 raise UsageError(f"Expected processors that are called with (logits, context). Received: {processor!r}")
         self.model, self.max_steps, self.start, self.end = model, int(max_steps), int(start), int(end)
-        self.processors, self.vocabulary, self._seen = tuple(processors), None, set()
-        self._room = {"steps": self.max_steps} if "steps" in inspect.signature(model.start).parameters else {}
+        self.processors, self.vocabulary, self._seen = tuple(processors), 0, set()  # 0: not known yet
+        self._start_arguments = {"steps": self.max_steps} if "steps" in inspect.signature(model.start).parameters else {}
         self._run = backend.compiled(self._search, model.variables, jit)
 
-    def compilations(self):
+    def compilations(self) -> int:
         """How often the loop was compiled: once per shape of the inputs, 0 on a backend that runs eagerly."""
         return self._run.compilations()
 
@@ -66,7 +68,9 @@ class Decoder:
         inputs, extras = self._request(source, prefix, extras)
         found = self._run(inputs, extras)
         check_prefix_ids(extras.get("prefix"), self.vocabulary)
-        return Decoded(*(None if value is None else ops.convert_to_numpy(value) for value in found))
+        tokens, lengths, scores, alignments = found
+        tokens, lengths, scores = (ops.convert_to_numpy(value) for value in (tokens, lengths, scores))
+        return Decoded(tokens, lengths, scores, None if alignments is None else ops.convert_to_numpy(alignments))
 
     def _request(self, source, prefix, extras):
         inputs = as_inputs(source)
@@ -80,16 +84,18 @@ class Decoder:
         """The whole search, compiled: -> (tokens, lengths, scores, alignments or None) as in `Decoded`."""
         raise NotImplementedError
 
-    def _begin_state(self, inputs, width):
-        """The model's state with every row `width` times, one copy after the other."""
+    def _begin_state(self, inputs, hypotheses):
+        """The model's state with every row repeated once for each of its hypotheses."""
         rows = inputs["source"].shape[0]
-        state = tree.map_structure(ops.convert_to_tensor, self.model.start(inputs, **self._room))
+        state = tree.map_structure(ops.convert_to_tensor, self.model.start(inputs, **self._start_arguments))
         for leaf in tree.flatten(state):
             if not len(leaf.shape) or leaf.shape[0] != rows:
                 raise UsageError(
                     f"Expected a state of tensors whose first axis is the batch of {rows}. Received: {_spec(leaf)}"
                 )
-        return state if width == 1 else tree.map_structure(lambda leaf: ops.repeat(leaf, width, axis=0), state)
+        if hypotheses == 1:
+            return state
+        return tree.map_structure(lambda leaf: ops.repeat(leaf, hypotheses, axis=0), state)
 
     def _model_step(self, tokens, state):
         """The model's step, its result checked the first time it has that shape."""
@@ -126,22 +132,22 @@ class Decoder:
             if hasattr(processor, "check"):
                 processor.check(vocabulary)
 
-    def _forced(self, extras, step, width):
-        """The token that the prefix asks for at a step, (rows * width,), -1 where it asks for none; None without a prefix."""
+    def _forced(self, extras, step, hypotheses):
+        """The token of the prefix at a step, (rows * hypotheses,), -1 where it is free. None without a prefix."""
         if "prefix" not in extras:
             return None
-        return ops.repeat(ops.take(extras["prefix"], step, axis=1), width, axis=0)
+        return ops.repeat(ops.take(extras["prefix"], step, axis=1), hypotheses, axis=0)
 
 
 class Stepwise(Decoder):
     """Decodes each hypothesis on its own, token by token. A subclass defines `_choose`."""
 
-    def __init__(self, model, max_steps, start, end, jit, *, processors):
+    def __init__(self, model: Any, max_steps: int, start: int, end: int, jit: bool | None, *, processors: Sequence[Any]):
         super().__init__(model, max_steps, start, end, jit, processors=processors)
         self._first = backend.compiled(self._begin, model.variables, jit)
         self._next = backend.compiled(self._advance, model.variables, jit)
 
-    def compilations(self):
+    def compilations(self) -> int:
         """How often something was compiled: once per shape of the inputs, twice for streams; 0 where it runs eagerly."""
         return sum(program.compilations() for program in (self._run, self._first, self._next))
 
@@ -163,8 +169,8 @@ class Stepwise(Decoder):
         raise NotImplementedError
 
     def _begin(self, inputs):
-        rows = inputs["source"].shape[0] * self.width
-        state = self._begin_state(inputs, self.width)
+        rows = inputs["source"].shape[0] * self.hypotheses
+        state = self._begin_state(inputs, self.hypotheses)
         carry = {
             "index": ops.zeros((), "int32"),
             "token": ops.full((rows,), self.start, dtype="int32"),
@@ -182,7 +188,7 @@ class Stepwise(Decoder):
         index, finished = carry["index"], carry["finished"]
         logits, state = self._model_step(carry["token"], carry["state"])
         context = Context(carry["tokens"], index, self.end)
-        scores = log_probabilities(logits, self.processors, context, self._forced(extras, index, self.width))
+        scores = log_probabilities(logits, self.processors, context, self._forced(extras, index, self.hypotheses))
         choice = self._choose(scores, index, extras)
         gained = ops.take_along_axis(scores, choice[:, None], axis=1)[:, 0]
         token = ops.where(ops.logical_or(finished, gained == LOWEST), self.end, choice)
@@ -195,8 +201,9 @@ class Stepwise(Decoder):
             "finished": ops.logical_or(finished, token == self.end),
             "state": state,
         }
-        if "alignments" in carry:
-            after["alignments"] = ops.where(here[..., None], alignments_of(state)[:, None, :], carry["alignments"])
+        aligned = alignments_of(state)
+        if aligned is not None:
+            after["alignments"] = ops.where(here[..., None], aligned[:, None, :], carry["alignments"])
         return after
 
     def _search(self, inputs, extras):
@@ -208,7 +215,7 @@ class Stepwise(Decoder):
 
     def _shaped(self, *values):
         """`(b * k, ...)` as `(b, k, ...)`."""
-        return [None if value is None else ops.reshape(value, (-1, self.width, *value.shape[1:])) for value in values]
+        return [None if value is None else ops.reshape(value, (-1, self.hypotheses, *value.shape[1:])) for value in values]
 
 
 class Greedy(Stepwise):
@@ -230,10 +237,19 @@ class Greedy(Stepwise):
         decoded = decode({"source": source, "source_lengths": lengths})
     """
 
-    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=()):
+    def __init__(
+        self,
+        model: Any,
+        max_steps: int,
+        start: int = 1,
+        end: int = 2,
+        jit: bool | None = None,
+        *,
+        processors: Sequence[Any] = (),
+    ):
         super().__init__(model, max_steps, start, end, jit, processors=processors)
 
-    def __call__(self, source, prefix=None):
+    def __call__(self, source: Any, prefix: Any = None) -> Any:
         """Decodes a batch. Returns `Decoded` without the axis of hypotheses.
 
         Args:
@@ -246,7 +262,7 @@ class Greedy(Stepwise):
         """
         return self._decode(source, prefix)
 
-    def stream(self, source, prefix=None):
+    def stream(self, source: Any, prefix: Any = None) -> Iterator[NDArray[Any]]:
         """A generator of the tokens (b,) int32 of each step, as soon as they are chosen; of ended rows the end token.
 
         It stops when all rows have ended. Arguments and errors as in a call; max_steps tokens at most.
@@ -260,12 +276,12 @@ class Greedy(Stepwise):
         return values
 
 
-def alignments_of(state):
+def alignments_of(state: Nested) -> Tensor | None:
     """The (n, s) alignments that a state carries, or None."""
     return state.get("alignments") if isinstance(state, dict) else None
 
 
-def count_before(tokens, end):
+def count_before(tokens: Tensor, end: int) -> Tensor:
     """Tokens before the first end token: (..., t) int32 -> (...) int32."""
     return ops.sum(ops.cast(ops.cumsum(ops.cast(tokens == end, "int32"), axis=-1) == 0, "int32"), axis=-1)
 

@@ -6,11 +6,13 @@ of the papers.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from k3seq.errors import UsageError
+from k3seq.typing import Tensor
 
 UNSEEN = 1e-6
 
@@ -24,7 +26,9 @@ class Penalty:
 
     needs_coverage = False
 
-    def score(self, scores, lengths, coverage, source_mask, max_steps):
+    def score(
+        self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, source_mask: Tensor | None, max_steps: int
+    ) -> Tensor:
         """Scores after the penalty, shaped like `scores`.
 
         Args:
@@ -34,7 +38,7 @@ class Penalty:
         """
         raise NotImplementedError
 
-    def bound(self, scores, length, max_steps):
+    def bound(self, scores: Tensor, length: Any, max_steps: int) -> Tensor:
         """What scores (...) of hypotheses that have `length` tokens so far, and go on, can become at best."""
         raise NotImplementedError
 
@@ -56,10 +60,12 @@ class LengthPenalty(Penalty):
         if not np.isfinite(self.power):
             raise UsageError(f"Expected a finite length power. Received: power={self.power}")
 
-    def score(self, scores, lengths, coverage, source_mask, max_steps):
+    def score(
+        self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, source_mask: Tensor | None, max_steps: int
+    ) -> Tensor:
         return scores / self._divisor(lengths, max_steps)
 
-    def bound(self, scores, length, max_steps):
+    def bound(self, scores: Tensor, length: Any, max_steps: int) -> Tensor:
         # Scores are at most 0 and only fall: the largest divisor ahead is the best case.
         return scores / self._divisor(max_steps if self.power > 0 else ops.minimum(length + 1, max_steps), max_steps)
 
@@ -89,11 +95,13 @@ class CoveragePenalty(Penalty):
         if not 0 <= self.weight < float("inf"):
             raise UsageError(f"Expected a finite coverage weight of at least 0. Received: weight={self.weight}")
 
-    def score(self, scores, lengths, coverage, source_mask, max_steps):
+    def score(
+        self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, source_mask: Tensor | None, max_steps: int
+    ) -> Tensor:
         logs = ops.log(ops.clip(coverage, UNSEEN, 1.0))
         if source_mask is not None:
             logs = ops.where(source_mask, logs, 0.0)
         return scores + self.weight * ops.sum(logs, axis=-1)
 
-    def bound(self, scores, length, max_steps):
+    def bound(self, scores: Tensor, length: Any, max_steps: int) -> Tensor:
         return scores

@@ -10,12 +10,14 @@ Any function `(logits, context) -> logits` is of the first kind. Ids and lengths
 token is none of them, the end token is the last.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras import ops
 
 from k3seq.errors import UsageError
+from k3seq.typing import Tensor
 
 LOWEST = float("-inf")
 
@@ -36,15 +38,15 @@ class Context(NamedTuple):
 class Constraint:
     """Refuses tokens. A subclass defines `allowed`; `check(vocabulary)` may refuse its own arguments."""
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         """bool (n, v), or what broadcasts to it, for logits (n, v) in which refused tokens are -inf already."""
         raise NotImplementedError
 
-    def __call__(self, logits, context):
+    def __call__(self, logits: Tensor, context: Context) -> Any:
         return ops.where(self.allowed(logits, context), logits, LOWEST)
 
 
-def log_probabilities(logits, processors, context, forced=None):
+def log_probabilities(logits: Tensor, processors: Sequence[Any], context: Context, forced: Tensor | None = None) -> Tensor:
     """Log-probabilities of the next token after the processors: (n, v) float32, -inf for refused tokens.
 
     Args:
@@ -64,7 +66,7 @@ def log_probabilities(logits, processors, context, forced=None):
     return allowed - ops.logsumexp(whole, axis=-1, keepdims=True)
 
 
-def occurrences(ids, counted, vocabulary):
+def occurrences(ids: Any, counted: Tensor, vocabulary: int) -> Tensor:
     """How often each id stands in a row: ids (n, t) int32 and counted (n, t) bool -> (n, vocabulary) int32."""
     rows = ids.shape[0]
     places = ids + ops.arange(rows, dtype="int32")[:, None] * vocabulary
@@ -88,7 +90,7 @@ class RepetitionPenalty:
         if not 1e-6 <= self.penalty <= 1e6:
             raise UsageError(f"Expected a repetition penalty in 1e-06..1e+06. Received: penalty={self.penalty}")
 
-    def __call__(self, logits, context):
+    def __call__(self, logits: Tensor, context: Context) -> Any:
         so_far = ops.arange(context.tokens.shape[1], dtype="int32")[None, :] < context.step
         seen = occurrences(context.tokens, ops.logical_and(so_far, ops.ones_like(context.tokens) > 0), logits.shape[-1]) > 0
         penalised = ops.where(logits > 0, logits / self.penalty, logits * self.penalty)
@@ -108,7 +110,7 @@ class MinLength(Constraint):
     def __post_init__(self):
         _check_count(self.length, 0, "a minimum length")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return ops.logical_or(_ids(logits) != context.end, context.step >= self.length)
 
 
@@ -125,7 +127,7 @@ class MaxLength(Constraint):
     def __post_init__(self):
         _check_count(self.length, 0, "a maximum length")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return ops.logical_or(_ids(logits) == context.end, context.step < self.length)
 
 
@@ -142,19 +144,19 @@ class Forbid(Constraint):
 
     tokens: tuple
 
-    def __init__(self, tokens):
+    def __init__(self, tokens: Iterable[int]):
         tokens = tuple(tokens)
         for token in tokens:
             _check_count(token, 0, "forbidden tokens")
         object.__setattr__(self, "tokens", tuple(int(token) for token in tokens))
 
-    def check(self, vocabulary):
+    def check(self, vocabulary: int) -> None:
         """Refuses ids that a vocabulary of so many does not have."""
         outside = [token for token in self.tokens if token >= vocabulary]
         if outside:
             raise UsageError(f"Expected forbidden tokens in a vocabulary of {vocabulary}. Received: {outside[0]}")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         allowed = _ids(logits) >= 0
         for token in self.tokens:
             allowed = ops.logical_and(allowed, _ids(logits) != token)
@@ -174,7 +176,7 @@ class NoRepeat(Constraint):
     def __post_init__(self):
         _check_count(self.size, 1, "an n-gram size")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         tokens, steps, before = context.tokens, context.tokens.shape[1], self.size - 1
         if steps < self.size:
             return _ids(logits) >= 0

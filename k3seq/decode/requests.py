@@ -1,15 +1,18 @@
 """What a caller hands to a decoder, checked on the host."""
 
+from typing import Any
+
 import numpy as np
 
 from k3seq import backend
 from k3seq.data.checks import check_lengths
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray
 
 FREE = -1
 
 
-def as_inputs(source):
+def as_inputs(source: Any) -> dict[str, Any]:
     """The inputs of a model's `start`: a dict with "source" as it is, an array or nested list as {"source": array}.
 
     Raises:
@@ -30,7 +33,7 @@ def as_inputs(source):
     return inputs
 
 
-def as_prefix(prefix, rows, max_steps, end):
+def as_prefix(prefix: Any, rows: int, max_steps: int, end: int) -> NDArray[np.int32]:
     """(rows, max_steps) int32, what each result has to begin with; `FREE` where it is free.
 
     Args:
@@ -58,7 +61,7 @@ def as_prefix(prefix, rows, max_steps, end):
     return filled
 
 
-def check_prefix_ids(prefix, vocabulary):
+def check_prefix_ids(prefix: NDArray[np.int32] | None, vocabulary: int) -> None:
     """Refuses a prefix (rows, max_steps) with an id outside the vocabulary.
 
     Raises:

@@ -3,16 +3,19 @@
 The draws come from `k3seq.random`: the same seed gives the same tokens on every backend.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from k3seq import random
 from k3seq.decode.decoder import Stepwise
-from k3seq.decode.processors import Constraint
+from k3seq.decode.processors import Constraint, Context
 from k3seq.decode.ranking import first_best
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray, Tensor
 
 COLDEST = 1e-6
 
@@ -34,13 +37,23 @@ class Sample(Stepwise):
         decoded = draw(source, seed=1)
     """
 
-    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=(), samples=1):
+    def __init__(
+        self,
+        model: Any,
+        max_steps: int,
+        start: int = 1,
+        end: int = 2,
+        jit: bool | None = None,
+        *,
+        processors: Sequence[Any] = (),
+        samples: int = 1,
+    ):
         super().__init__(model, max_steps, start, end, jit, processors=processors)
         if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
             raise UsageError(f"Expected samples to be an integer of at least 1. Received: samples={samples!r}")
-        self.width = int(samples)
+        self.hypotheses = int(samples)
 
-    def __call__(self, source, seed=0, prefix=None):
+    def __call__(self, source: Any, seed: int = 0, prefix: Any = None) -> Any:
         """Decodes a batch. Returns `Decoded` with k = samples; scores are the log-probabilities of what was drawn.
 
         Args:
@@ -48,7 +61,7 @@ class Sample(Stepwise):
         """
         return self._decode(source, prefix, key=random.key(seed, "k3seq.decode.sampling"))
 
-    def stream(self, source, seed=0, prefix=None):
+    def stream(self, source: Any, seed: int = 0, prefix: Any = None) -> Iterator[NDArray[Any]]:
         """A generator of the tokens (b * samples,) int32 of each step, as soon as they are drawn; as `Greedy.stream`."""
         return self._stream(source, prefix, key=random.key(seed, "k3seq.decode.sampling"))
 
@@ -70,7 +83,7 @@ class Temperature:
     def __post_init__(self):
         check_temperature("temperature", self.temperature)
 
-    def __call__(self, logits, context):
+    def __call__(self, logits: Tensor, context: Context) -> Any:
         return logits / self.temperature
 
 
@@ -88,7 +101,7 @@ class TopK(Constraint):
         if isinstance(self.count, bool) or not isinstance(self.count, (int, np.integer)) or self.count < 1:
             raise UsageError(f"Expected top-k of an integer of at least 1. Received: count={self.count!r}")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         count = min(int(self.count), logits.shape[-1])
         return _down_to(logits, first_best(logits, count)[0][:, -1:], count)
 
@@ -106,7 +119,7 @@ class TopP(Constraint):
     def __post_init__(self):
         _check_share(self.mass, "a top-p mass")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         if self.mass == 1:
             return logits == logits
         # The values alone: to sort places along with them, and to find each token's rank in them, costs several times as much.
@@ -131,7 +144,7 @@ class MinP(Constraint):
     def __post_init__(self):
         _check_share(self.share, "a min-p share")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return logits >= ops.max(logits, axis=-1, keepdims=True) + float(np.log(self.share))
 
 

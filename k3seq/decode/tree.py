@@ -4,6 +4,7 @@ Arrays are time major, `(t, b, k)`. The names, arguments and results are those o
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from keras import ops, tree
@@ -11,11 +12,12 @@ from keras import ops, tree
 from k3seq import backend
 from k3seq.decode.ranking import pick
 from k3seq.errors import UsageError
+from k3seq.typing import Nested, Tensor
 
 INVALID = -1
 
 
-def ancestors(parent_ids, lengths):
+def ancestors(parent_ids: Tensor, lengths: Tensor) -> Tensor:
     """Which beam of each step lies on the path of the beam that a row ends with.
 
     The path is not walked back step by step: the maps from a beam to its parent are composed in pairs, pairs of pairs, and so
@@ -47,7 +49,7 @@ def ancestors(parent_ids, lengths):
     return maps
 
 
-def gather_tree(step_ids, parent_ids, max_sequence_lengths, end_token):
+def gather_tree(step_ids: Tensor, parent_ids: Tensor, max_sequence_lengths: Tensor, end_token: Any) -> Tensor:
     """The tokens of every beam, read back along its parents from the last step of its row.
 
     Args:
@@ -76,7 +78,7 @@ def gather_tree(step_ids, parent_ids, max_sequence_lengths, end_token):
     return ops.where(ops.logical_and(inside, before_end), ids, ops.cast(end_token, "int32"))
 
 
-def gather_tree_from_array(t, parent_ids, sequence_length):
+def gather_tree_from_array(t: Nested, parent_ids: Tensor, sequence_length: Tensor | None) -> Tensor:
     """What each step left for each beam, reordered so that an entry lies on the path of the beam it now stands at.
 
     Args:
@@ -116,7 +118,7 @@ def gather_tree_from_array(t, parent_ids, sequence_length):
     return ops.reshape(pick(values, path), ops.shape(t))
 
 
-def tile_batch(t, multiplier, name=None):
+def tile_batch(t: Nested, multiplier: int, name: str | None = None) -> Nested:
     """Repeats every row of a batch, one copy after the other: row i stands at i * multiplier and on.
 
     Args:

@@ -1,13 +1,17 @@
 """What an `AttentionWrapper` does at a step unless it is told otherwise, and how the layers inside of it are written down."""
 
+from typing import Any
+
 import keras
 from keras import ops, tree
 
 from k3seq.layers import alignments
-from k3seq.typing import Tensor
+from k3seq.typing import Nested, Tensor
 
 
-def attend(attention_mechanism, cell_output, attention_state, attention_layer):
+def attend(
+    attention_mechanism: Any, cell_output: Tensor, attention_state: Nested, attention_layer: Any
+) -> tuple[Any, Any, Any]:
     """The attention of a step, the default `attention_fn`.
 
     Args:
@@ -25,7 +29,7 @@ def attend(attention_mechanism, cell_output, attention_state, attention_layer):
     return attention_layer(both), alignments, next_state
 
 
-def feed(inputs, attention):
+def feed(inputs: Nested, attention: Tensor | None) -> Tensor:
     """The input of the cell, the default `cell_input_fn`: the inputs and the attention of the step before, side by side."""
     return ops.concatenate([inputs, ops.cast(attention, inputs.dtype)], axis=-1)
 
@@ -35,12 +39,12 @@ def hardmax(logits: Tensor, name: str | None = None) -> Tensor:
     return alignments.hardmax(logits)
 
 
-def is_symbolic(structure):
+def is_symbolic(structure: Nested) -> bool:
     """Whether there is a `KerasTensor` among its tensors."""
     return any(isinstance(leaf, keras.KerasTensor) for leaf in tree.flatten(structure))
 
 
-def without_shapes(layers):
+def without_shapes(layers: Any) -> Any:
     """A layer, a list of them or None in the form of a `.keras` file, without the shapes they were built for.
 
     A layer built while it is loaded, before the layer that holds it, would lose that layer's name from its weights' paths.
@@ -58,7 +62,7 @@ def _unbuilt(config):
     return config
 
 
-def track_each(owner, name, layers):
+def track_each(owner: Any, name: str, layers: Any) -> None:
     """Makes each of a list of layers an attribute of its owner too: `tf.train.Checkpoint` does not look into lists.
 
     The names `<name>_<i>` come after `<name>` in the alphabet, so that Keras stores the weights under the list.

@@ -12,6 +12,7 @@ from keras import ops, tree
 from k3seq.errors import UsageError
 from k3seq.seq2seq.expect import WrongType
 from k3seq.seq2seq.memory import AttentionMemory, fits
+from k3seq.typing import Nested, Tensor
 
 
 class AlignmentHistory(NamedTuple):
@@ -19,11 +20,11 @@ class AlignmentHistory(NamedTuple):
 
     alignments: Any
 
-    def stack(self):
+    def stack(self) -> Tensor:
         """(t, b, s): TFA keeps a tensor array here, which is read so."""
         return self.alignments
 
-    def append(self, alignments):
+    def append(self, alignments: Tensor) -> "AlignmentHistory":
         """A history of one step more: alignments (b, s)."""
         return AlignmentHistory(ops.concatenate([self.alignments, ops.expand_dims(alignments, 0)], axis=0))
 
@@ -51,12 +52,13 @@ class AttentionWrapperState(NamedTuple):
 
     def __iter__(self) -> Iterator[Any]:
         """The fields in their order. `keras.layers.RNN`, which calls `list(state)`, gets `AttentionWrapper.rnn_state`."""
-        caller = sys._getframe(1).f_locals.get("self")
-        if isinstance(caller, keras.layers.RNN) and hasattr(caller.cell, "rnn_state"):
-            return iter(caller.cell.rnn_state(self))
+        caller: Any = sys._getframe(1).f_locals.get("self")
+        cell: Any = getattr(caller, "cell", None) if isinstance(caller, keras.layers.RNN) else None
+        if hasattr(cell, "rnn_state"):
+            return iter(cell.rnn_state(self))
         return tuple.__iter__(self)
 
-    def clone(self, **changes):
+    def clone(self, **changes: Any) -> "AttentionWrapperState":
         """A state with other fields, in the structure and the dtypes of this one: `state.clone(cell_state=encoder_state)`.
 
         Raises:
@@ -68,15 +70,15 @@ class AttentionWrapperState(NamedTuple):
         return self._replace(**{name: _like(name, getattr(self, name), value) for name, value in changes.items()})
 
     @property
-    def records(self):
+    def records(self) -> bool:
         """Whether each step appends its alignments to the history."""
         return bool(tree.flatten(self.alignment_history))
 
-    def paused(self):
+    def paused(self) -> "AttentionWrapperState":
         """This state without a history, of constant shapes: for a loop that collects the alignments itself."""
         return self._replace(alignment_history=())
 
-    def resumed(self, history):
+    def resumed(self, history: Nested) -> "AttentionWrapperState":
         """This state with the alignments that a loop collected: (t, b, s), for several mechanisms a tuple of them."""
         several = isinstance(self.alignments, list | tuple)
         return self._replace(
@@ -102,7 +104,7 @@ _collecting = contextvars.ContextVar("k3seq_collecting", default=False)
 
 
 @contextlib.contextmanager
-def collecting_history():
+def collecting_history() -> Iterator[None]:
     """Within the block a decoder collects the alignments of each step, so that a history in a list of states may grow."""
     token = _collecting.set(True)
     try:
@@ -111,7 +113,7 @@ def collecting_history():
         _collecting.reset(token)
 
 
-def history_may_grow(running):
+def history_may_grow(running: Any) -> bool:
     """Whether a state in a plain list may have a history: in a decoder, or in a loop over `StackedRNNCells`.
 
     Args:
@@ -120,7 +122,7 @@ def history_may_grow(running):
     return _collecting.get() or isinstance(running, keras.layers.StackedRNNCells)
 
 
-def as_state(state, mechanisms=None):
+def as_state(state: Nested, mechanisms: int | None = None) -> AttentionWrapperState:
     """A state, or its parts in lists and plain tuples as `keras.layers.RNN` and `.keras` files hold them, as a state.
 
     Args:
@@ -148,7 +150,9 @@ def _named(kind, part, mechanisms):
     return kind(*part) if isinstance(part, list | tuple) and len(part) == len(kind._fields) else part
 
 
-def check_state(state, batch_size, cell_state_size, attention_size, mechanisms):
+def check_state(
+    state: Nested, batch_size: Any, cell_state_size: Nested, attention_size: int | None, mechanisms: int | None
+) -> None:
     """Checks the structure and the shapes of a state, as far as they are known.
 
     Args:

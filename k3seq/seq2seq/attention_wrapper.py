@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-import math
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import keras
 from keras import ops, tree
@@ -18,6 +19,8 @@ from k3seq.seq2seq.expect import WrongType
 from k3seq.seq2seq.mechanisms import AttentionMechanism
 from k3seq.seq2seq.memory import AttentionMemory
 from k3seq.seq2seq.monotonic import BahdanauMonotonicAttention, LuongMonotonicAttention
+from k3seq.seq2seq.rnn_state import flattened, is_rnn_state, product_or_none, unflattened
+from k3seq.typing import Nested, Tensor
 
 __all__ = [
     "AlignmentHistory",
@@ -61,17 +64,17 @@ class AttentionWrapper(keras.layers.Layer):
 
     def __init__(
         self,
-        cell,
-        attention_mechanism,
-        attention_layer_size=None,
-        alignment_history=False,
-        cell_input_fn=None,
-        output_attention=True,
-        initial_cell_state=None,
-        name=None,
-        attention_layer=None,
-        attention_fn=None,
-        **kwargs,
+        cell: Any,
+        attention_mechanism: Any,
+        attention_layer_size: Any = None,
+        alignment_history: bool = False,
+        cell_input_fn: Callable[..., Any] | None = None,
+        output_attention: bool = True,
+        initial_cell_state: Nested = None,
+        name: str | None = None,
+        attention_layer: Any = None,
+        attention_fn: Callable[..., Any] | None = None,
+        **kwargs: Any,
     ):
         # the cell and the mechanisms cast for themselves: a state keeps the dtype of what made it
         super().__init__(name=name, **{"autocast": False, **kwargs})
@@ -108,7 +111,7 @@ class AttentionWrapper(keras.layers.Layer):
         return [Projection(size, name=name, dtype=self.dtype_policy) for size, name in zip(given, names, strict=True)]
 
     @property
-    def attention_mechanism(self):
+    def attention_mechanism(self) -> Any:
         """The mechanism, or the list of them."""
         return self._attention_mechanisms if self._is_multi else self._attention_mechanisms[0]
 
@@ -123,12 +126,12 @@ class AttentionWrapper(keras.layers.Layer):
         return sum(sizes)
 
     @property
-    def output_size(self):
+    def output_size(self) -> Any:
         """Width of the output; None where it is that of a memory which is not set up yet."""
         return self._attention_size() if self._output_attention else self.cell.output_size
 
     @property
-    def state_size(self):
+    def state_size(self) -> Nested:
         """`AttentionWrapperState` of sizes without the batch axis; None where a memory's is not known yet."""
         sizes = self._of_each(m.alignments_size for m in self._attention_mechanisms)
         histories = self._of_each(AlignmentHistory(m.alignments_size) for m in self._attention_mechanisms)
@@ -139,26 +142,20 @@ class AttentionWrapper(keras.layers.Layer):
             alignment_history=histories if self._alignment_history else (),
             attention_state=self._of_each(m.state_size for m in self._attention_mechanisms),
             memory=self._of_each(
-                AttentionMemory(*(_product(m.alignments_size, d) for d in (m.key_depth, m.memory_depth, 1)))
+                AttentionMemory(*(product_or_none(m.alignments_size, d) for d in (m.key_depth, m.memory_depth, 1)))
                 for m in self._attention_mechanisms
             ),
         )
 
-    def as_state(self, state):
+    def as_state(self, state: Nested) -> AttentionWrapperState:
         """A state whose named tuples have become plain ones, as a `.keras` file holds them, as what it was; see `as_state`."""
-        if _is_rnn_state(state):
-            *fields, flat = state[1:]
-            memories = []
-            for mechanism, (keys, values, mask) in zip(self._attention_mechanisms, self._each(flat), strict=True):
-                rows = ops.shape(mask)
-                depths = (mechanism.key_depth, mechanism.memory_depth)
-                memories.append(
-                    AttentionMemory(*(ops.reshape(t, (*rows, d)) for t, d in zip((keys, values), depths, strict=True)), mask)
-                )
-            state = [*fields, self._of_each(memories)]
+        if is_rnn_state(state):
+            depths = [(mechanism.key_depth, mechanism.memory_depth) for mechanism in self._attention_mechanisms]
+            memories = [unflattened(memory, *pair) for memory, pair in zip(self._each(state[-1]), depths, strict=True)]
+            state = [*state[1:-1], self._of_each(memories)]
         return as_state(state, len(self._attention_mechanisms) if self._is_multi else None)
 
-    def rnn_state(self, state, output=None):
+    def rnn_state(self, state: AttentionWrapperState, output: Tensor | None = None) -> list[Any]:
         """A state as `keras.layers.RNN` can carry it under a mask: [previous output, *fields], keys and values as (b, s * d).
 
         Keras' loop on JAX takes the first tensor of the state as the output of the step before, and combines every tensor of
@@ -171,13 +168,7 @@ class AttentionWrapper(keras.layers.Layer):
             return [self.output_size, *tuple(state)]
         rows = ops.shape(state.attention)[0]
         output = ops.zeros((rows, self.output_size), self.compute_dtype) if output is None else output
-        flat = [
-            AttentionMemory(
-                *(ops.reshape(t, (rows, t.shape[1] * t.shape[2] if None not in t.shape[1:] else -1)) for t in m[:2]), m[2]
-            )
-            for m in self._each(state.memory)
-        ]
-        return [output, *tuple(state)[:-1], self._of_each(flat)]
+        return [output, *tuple(state)[:-1], self._of_each(flattened(memory) for memory in self._each(state.memory))]
 
     def _of_each(self, values):
         """A tuple for several mechanisms, the one value for one."""
@@ -187,7 +178,7 @@ class AttentionWrapper(keras.layers.Layer):
     def _each(self, values):
         return tuple(values) if self._is_multi else (values,)
 
-    def build(self, inputs_shape, state_shape=None):
+    def build(self, inputs_shape: Any, state_shape: Any = None) -> None:
         """Makes every weight. The depth of a memory comes from the shapes of the state, or from its setup."""
         memories = () if state_shape is None else self._each(self.as_state(state_shape).memory)
         for mechanism, shapes in zip(self._attention_mechanisms, memories, strict=False):
@@ -213,7 +204,9 @@ class AttentionWrapper(keras.layers.Layer):
         joined = keras.layers.Lambda(lambda pair: self.cell_input_fn(*pair), dtype=self.dtype_policy)
         return joined.compute_output_shape([tuple(inputs_shape), (inputs_shape[0], self._attention_size())])
 
-    def get_initial_state(self, inputs=None, batch_size=None, dtype=None, memory=None):
+    def get_initial_state(
+        self, inputs: Tensor | None = None, batch_size: Any = None, dtype: Any = None, memory: Any = None
+    ) -> AttentionWrapperState:
         """State before the first step; with a symbolic memory a symbolic one, whatever the batch size.
 
         Args:
@@ -258,7 +251,7 @@ class AttentionWrapper(keras.layers.Layer):
             memory=self._of_each(memories),
         )
 
-    def __call__(self, inputs, state=None, training=None, begin=False):
+    def __call__(self, inputs: Nested, state: Nested = None, training: bool | None = None, begin: bool = False) -> Any:
         if (
             begin
         ):  # `get_initial_state` in a functional model: a node of it, but nothing is built, as no shape of inputs is known
@@ -266,7 +259,7 @@ class AttentionWrapper(keras.layers.Layer):
             return run(inputs, begin=True)
         return super().__call__(inputs, state, **({} if training is None else {"training": training}))
 
-    def call(self, inputs, state=None, training=None, begin=False):
+    def call(self, inputs: Nested, state: Nested = None, training: bool | None = None, begin: bool = False) -> Any:
         if begin:
             memories = [AttentionMemory(*memory) for memory in inputs]  # a loaded model holds them as plain lists
             return self.get_initial_state(memory=memories if self._is_multi else memories[0])
@@ -304,11 +297,11 @@ class AttentionWrapper(keras.layers.Layer):
             attention_state=self._of_each(states),
         )
         output = attention if self._output_attention else cell_output
-        if _is_rnn_state(given):
+        if is_rnn_state(given):
             return output, [*self.rnn_state(next_state, output)[:-1], given[-1]]
         return output, list(next_state) if listed else next_state
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         def kept(function, default):
             return None if function is default else keras.saving.serialize_keras_object(function)
 
@@ -325,19 +318,10 @@ class AttentionWrapper(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         parts = ("cell", "attention_mechanism", "attention_layer", "cell_input_fn", "attention_fn")
         loaded = {part: keras.saving.deserialize_keras_object(config[part], custom_objects) for part in parts}
         return cls(**{**config, **loaded})
 
     def get_build_config(self) -> None:
         return None  # who holds the wrapper builds it: built before its holder, its weights would not bear the holder's name
-
-
-def _product(*sizes):
-    return None if None in sizes else math.prod(sizes)
-
-
-def _is_rnn_state(state):
-    """Whether it is what `AttentionWrapper.rnn_state` gives: one entry more than a state has fields."""
-    return isinstance(state, list | tuple) and len(state) == len(AttentionWrapperState._fields) + 1

@@ -9,8 +9,15 @@ from k3seq import backend
 from k3seq.decode.tree import gather_tree
 from k3seq.errors import UsageError
 from k3seq.seq2seq import beams, expect
-from k3seq.seq2seq.beam_search_step import BeamSearchDecoderOutput, beam_search_step, check_vocabulary, get_attention_probs
+from k3seq.seq2seq.beam_search_step import (
+    BeamSearchDecoderOutput,
+    BeamSearchDecoderState,
+    beam_search_step,
+    check_vocabulary,
+    get_attention_probs,
+)
 from k3seq.seq2seq.parts import OutputShape, build_cell
+from k3seq.typing import Nested, Tensor
 
 
 class FinalBeamSearchDecoderOutput(NamedTuple):
@@ -54,16 +61,19 @@ class BeamSearchDecoderMixin:
             changed places, or `maximum_iterations` below 1.
     """
 
+    impute_finished: bool
+    maximum_iterations: Any
+
     def __init__(
         self,
-        cell,
-        beam_width,
-        output_layer=None,
-        length_penalty_weight=0.0,
-        coverage_penalty_weight=0.0,
-        reorder_tensor_arrays=True,
-        output_all_scores=False,
-        **kwargs,
+        cell: Any,
+        beam_width: int,
+        output_layer: keras.layers.Layer | None = None,
+        length_penalty_weight: float = 0.0,
+        coverage_penalty_weight: float = 0.0,
+        reorder_tensor_arrays: bool = True,
+        output_all_scores: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         is_cell = all(hasattr(cell, name) for name in ("state_size", "output_size")) and callable(cell)
@@ -73,7 +83,8 @@ class BeamSearchDecoderMixin:
         if isinstance(beam_width, bool) or not isinstance(beam_width, int) or beam_width < 1:
             raise UsageError(f"Expected beam_width to be an int of at least 1. Received: beam_width={beam_width!r}")
         _refuse_imputing(self.impute_finished)
-        if self._most_steps() is not None and self._most_steps() < 1:
+        most_steps = self._most_steps()
+        if most_steps is not None and most_steps < 1:
             raise UsageError(
                 f"Expected maximum_iterations of at least 1. Received: maximum_iterations={self.maximum_iterations}"
             )
@@ -101,32 +112,32 @@ class BeamSearchDecoderMixin:
         if self.output_layer is not None and not self.output_layer.built:
             self.output_layer.build((None, self.beam_width, *self._cell_output_shape()))
 
-    def begin(self, inputs, state, training, impute_finished):
+    def begin(self, inputs: Nested, state: Nested, training: bool | None, impute_finished: bool) -> None:
         """See `BaseDecoder.begin`. Raises UsageError with `impute_finished`."""
         _refuse_imputing(impute_finished)
 
-    def close(self):
+    def close(self) -> None:
         self._search = None
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> Any:
         """Rows of the batch, without beams."""
         return self._begun().batch
 
     @property
-    def tracks_own_finished(self):
+    def tracks_own_finished(self) -> bool:
         """True: beams change places, and what has ended moves with them."""
         return True
 
     @property
-    def output_size(self):
+    def output_size(self) -> Any:
         """A `BeamSearchDecoderOutput` of shapes without the batch axis."""
         width = OutputShape((self.beam_width,))
         all_scores = OutputShape((self.beam_width, self._vocabulary())) if self.output_all_scores else width
         return BeamSearchDecoderOutput(all_scores, width, width)
 
     @property
-    def output_dtype(self):
+    def output_dtype(self) -> Any:
         """A `BeamSearchDecoderOutput` of dtypes."""
         return BeamSearchDecoderOutput(self._begun().dtype, "int32", "int32")
 
@@ -138,7 +149,9 @@ class BeamSearchDecoderMixin:
         shape = (None, self.beam_width, *self._cell_output_shape())
         return (shape if self.output_layer is None else self.output_layer.compute_output_shape(shape))[-1]
 
-    def step(self, time, inputs, state, training=None, name=None):
+    def step(
+        self, time: Tensor, inputs: Nested, state: BeamSearchDecoderState, training: bool | None = None, name: str | None = None
+    ) -> tuple[Any, ...]:
         """Continues every beam by one token.
 
         Args:
@@ -172,7 +185,7 @@ class BeamSearchDecoderMixin:
         )
         return output, next_state, search.embed(output.predicted_ids), next_state.finished
 
-    def finalize(self, outputs, final_state, sequence_lengths):
+    def finalize(self, outputs: Nested, final_state: BeamSearchDecoderState, sequence_lengths: Tensor) -> tuple[Any, Any]:
         """Reads the sequences back from what the steps found.
 
         Args:

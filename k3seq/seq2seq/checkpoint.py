@@ -9,6 +9,7 @@ import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,7 +33,7 @@ class _Owner:
     entries: dict
 
 
-def load_tfa_weights(model, weights):
+def load_tfa_weights(model: Any, weights: Any) -> dict[str, str]:
     """Puts the weights of a tf.keras 2.15 / TensorFlow Addons model into a k3seq model, by role, or changes nothing.
 
     Roles are: the recurrent layers and embeddings of encoder and decoder, the cell within the `AttentionWrapper`, the

@@ -1,6 +1,7 @@
 """Decoders and the loop that runs them: `tfa.seq2seq.decoder` on three backends."""
 
 import abc
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,33 +12,34 @@ from k3seq.errors import UsageError
 from k3seq.seq2seq import expect
 from k3seq.seq2seq.enclosing import outer_call
 from k3seq.seq2seq.recurrence import Recurrence
+from k3seq.typing import Nested, Tensor
 
 
 class _Protocol:
     """What `dynamic_decode` reads of a decoder besides `initialize` and `step`."""
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> Any:
         """Rows of the batch: an int, or a scalar tensor; known after `initialize`."""
         raise NotImplementedError
 
     @property
-    def output_size(self):
+    def output_size(self) -> Any:
         """Structure of the outputs of a step, at each leaf the shape (a tuple, or an int) without the batch axis."""
         raise NotImplementedError
 
     @property
-    def output_dtype(self):
+    def output_dtype(self) -> Any:
         """Structure of the outputs of a step, at each leaf its dtype."""
         raise NotImplementedError
 
     @property
-    def longest(self):
+    def longest(self) -> Any:
         """The most steps that the inputs of this call allow (an int, or a scalar tensor), or None: no limit."""
         return None
 
     @property
-    def reads(self):
+    def reads(self) -> Nested:
         """Time-major tensors whose row `time` the step at `time` will want, or None. `read` is then called before each step.
 
         A loop hands such rows over at far less cost than a step pays that picks them out of the whole, above all in
@@ -45,19 +47,19 @@ class _Protocol:
         """
         return None
 
-    def read(self, now):
+    def read(self, now: Nested) -> None:
         """Takes the row of `reads` for the step that follows."""
         return None
 
-    def begin(self, inputs, state, training, impute_finished):
+    def begin(self, inputs: Nested, state: Nested, training: bool | None, impute_finished: bool) -> None:
         """Called between `initialize` and the first step: what must not be done inside of a compiled loop."""
         return None
 
-    def close(self):
+    def close(self) -> None:
         """Called at the end, also after an error: lets go of the tensors of the call."""
         return None
 
-    def finalize(self, outputs, final_state, sequence_lengths):
+    def finalize(self, outputs: Nested, final_state: Nested, sequence_lengths: Tensor) -> tuple[Any, Any]:
         """Called after the last step with time-major outputs. Returns (outputs, final_state).
 
         Not defined here: `dynamic_decode` then leaves both as they are.
@@ -65,7 +67,7 @@ class _Protocol:
         raise NotImplementedError
 
     @property
-    def tracks_own_finished(self):
+    def tracks_own_finished(self) -> bool:
         """Whether `finished` of a step is final; otherwise a row that has once ended stays ended.
 
         True for decoders that move rows between steps, as beam search does.
@@ -77,11 +79,13 @@ class Decoder(_Protocol, abc.ABC):
     """A decoder that is no Keras layer and knows its inputs from its constructor."""
 
     @abc.abstractmethod
-    def initialize(self, name=None):
+    def initialize(self, name: str | None = None) -> tuple[Any, ...]:
         """Returns (finished, initial inputs, initial state); `finished` is bool (b,)."""
 
     @abc.abstractmethod
-    def step(self, time, inputs, state, training=None, name=None):
+    def step(
+        self, time: Tensor, inputs: Nested, state: Nested, training: bool | None = None, name: str | None = None
+    ) -> tuple[Any, ...]:
         """Returns (outputs, next state, next inputs, finished); `time` is an int32 scalar."""
 
 
@@ -98,12 +102,12 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
 
     def __init__(
         self,
-        output_time_major=False,
-        impute_finished=False,
-        maximum_iterations=None,
-        parallel_iterations=32,
-        swap_memory=False,
-        **kwargs,
+        output_time_major: bool = False,
+        impute_finished: bool = False,
+        maximum_iterations: Any = None,
+        parallel_iterations: int = 32,
+        swap_memory: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**{"autocast": False, **kwargs})
         self.output_time_major = output_time_major
@@ -113,7 +117,7 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
         self.swap_memory = swap_memory
         self.supports_masking = True
 
-    def call(self, inputs, initial_state=None, training=None, **kwargs):
+    def call(self, inputs: Nested, initial_state: Nested = None, training: bool | None = None, **kwargs: Any) -> Any:
         return dynamic_decode(
             self,
             output_time_major=self.output_time_major,
@@ -126,7 +130,7 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
             decoder_init_kwargs={**kwargs, "initial_state": initial_state},
         )
 
-    def initialize(self, inputs, initial_state=None, **kwargs):
+    def initialize(self, inputs: Nested, initial_state: Nested = None, **kwargs: Any) -> tuple[Any, ...]:
         """Called once before the first step.
 
         Args:
@@ -137,7 +141,7 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def step(self, time, inputs, state, training=None):
+    def step(self, time: Tensor, inputs: Nested, state: Nested, training: bool | None = None) -> tuple[Any, ...]:
         """One step.
 
         Args:
@@ -149,26 +153,26 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def compute_mask(self, inputs, previous_mask):
+    def compute_mask(self, inputs: Nested, previous_mask: Any) -> None:
         return None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("output_time_major", "impute_finished", "maximum_iterations", "parallel_iterations", "swap_memory")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def dynamic_decode(
-    decoder,
-    output_time_major=False,
-    impute_finished=False,
-    maximum_iterations=None,
-    parallel_iterations=32,
-    swap_memory=False,
-    training=None,
-    scope=None,
-    enable_tflite_convertible=False,
-    **kwargs,
-):
+    decoder: Any,
+    output_time_major: bool = False,
+    impute_finished: bool = False,
+    maximum_iterations: Any = None,
+    parallel_iterations: int = 32,
+    swap_memory: bool = False,
+    training: bool | None = None,
+    scope: Any = None,
+    enable_tflite_convertible: bool = False,
+    **kwargs: Any,
+) -> tuple[Any, Any, Any]:
     """Runs a decoder: `initialize` once, then `step` until every row has ended.
 
     It ends early on every backend and can be differentiated on every backend. How many steps the outputs have:

@@ -4,6 +4,10 @@ The arguments, weights and results are those of `tfa.seq2seq` (TensorFlow Addons
 pure, an `AttentionWrapper` carries its result from step to step, and `setup_memory` is TFA's way to hand it over.
 """
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -11,6 +15,7 @@ from k3seq.errors import UsageError
 from k3seq.layers.alignments import mask_scores
 from k3seq.seq2seq.attention_functions import without_shapes
 from k3seq.seq2seq.memory import AttentionMemory, MemorySlot, check_memory, memory_mask_of
+from k3seq.typing import Nested, Tensor
 
 INNER_LAYERS = ("query_layer", "memory_layer")
 
@@ -35,13 +40,13 @@ class AttentionMechanism(keras.layers.Layer):
 
     def __init__(
         self,
-        memory,
-        probability_fn,
-        query_layer=None,
-        memory_layer=None,
-        memory_sequence_length=None,
-        score_mask_value=None,
-        **kwargs,
+        memory: Tensor | None,
+        probability_fn: Callable[..., Any],
+        query_layer: Any = None,
+        memory_layer: Any = None,
+        memory_sequence_length: Tensor | None = None,
+        score_mask_value: float | None = None,
+        **kwargs: Any,
     ):
         for name, layer in (("query_layer", query_layer), ("memory_layer", memory_layer)):
             if layer is not None and not isinstance(layer, keras.layers.Layer):
@@ -58,7 +63,7 @@ class AttentionMechanism(keras.layers.Layer):
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
 
-    def build(self, memory_shape, query_shape=None):
+    def build(self, memory_shape: Any, query_shape: Any = None) -> None:
         """Makes the weights for a memory (b, s, m), and for a query (b, d) where its shape is given.
 
         May be called again once the query is known, also as in TFA with `[query_shape, state_shape]`.
@@ -70,7 +75,7 @@ class AttentionMechanism(keras.layers.Layer):
             if self.memory_depth is None:
                 raise UsageError(f"Expected the shape of a memory (b, s, m) first. Received: {memory_shape}")
             memory_shape, query_shape = None, memory_shape[0]
-        if self.memory_depth is None:
+        if self.memory_depth is None and memory_shape is not None:
             self.memory_depth = memory_shape[-1]
             if self.memory_layer is not None and not self.memory_layer.built:
                 self.memory_layer.build(memory_shape)
@@ -84,11 +89,11 @@ class AttentionMechanism(keras.layers.Layer):
                     f"Expected queries of depth {self.key_depth}, that of the keys. Received: depth {self.query_depth}"
                 )
 
-    def build_score(self, depth):
+    def build_score(self, depth: int | None) -> None:
         """Makes the weights of the score, for keys of this depth."""
 
     @property
-    def key_depth(self):
+    def key_depth(self) -> int | None:
         """d of the keys, or None where it is that of a memory which is not set up yet."""
         if self.memory_layer is None:
             return self.memory_depth
@@ -96,14 +101,14 @@ class AttentionMechanism(keras.layers.Layer):
 
     def __call__(
         self,
-        inputs,
-        memory_sequence_length=None,
-        memory_mask=None,
-        mask=None,
-        setup_memory=False,
-        prepare=None,
-        training=None,  # of no effect; a functional model hands it to every layer
-    ):
+        inputs: Nested,
+        memory_sequence_length: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        setup_memory: bool = False,
+        prepare: str | None = None,
+        training: bool | None = None,  # of no effect; a functional model hands it to every layer
+    ) -> Any:
         if prepare:  # a functional model repeats what `prepare_memory` did
             return super().__call__(inputs, prepare=prepare)
         if setup_memory:
@@ -120,7 +125,7 @@ class AttentionMechanism(keras.layers.Layer):
             self.build((None, None, self.memory_depth), query.shape)
         return super().__call__([query, state, *memory])
 
-    def call(self, inputs, prepare=None):
+    def call(self, inputs: Nested, prepare: str | None = None) -> Any:
         if prepare:
             memory, *rest = inputs
             mask = memory_mask_of(memory, **({prepare: rest[0]} if rest else {}))
@@ -132,7 +137,9 @@ class AttentionMechanism(keras.layers.Layer):
         with self.using_memory(AttentionMemory(*memory)):
             return self.calculate_attention(query, state)
 
-    def prepare_memory(self, memory, memory_sequence_length=None, memory_mask=None):
+    def prepare_memory(
+        self, memory: Tensor, memory_sequence_length: Tensor | None = None, memory_mask: Tensor | None = None
+    ) -> AttentionMemory:
         """Makes a memory ready for queries; nothing of it stays here.
 
         Args:
@@ -155,14 +162,16 @@ class AttentionMechanism(keras.layers.Layer):
         # One operation, told the name of its last argument, so that it can stand in a functional model that is saved.
         return super().__call__(list(given.values()), prepare=list(given)[-1])
 
-    def setup_memory(self, memory, memory_sequence_length=None, memory_mask=None):
+    def setup_memory(
+        self, memory: Tensor, memory_sequence_length: Tensor | None = None, memory_mask: Tensor | None = None
+    ) -> None:
         """Hands over the memory that `AttentionWrapper.get_initial_state` takes next, in the place of an earlier one.
 
         Arguments and errors are those of `prepare_memory`. Inside the call of a model the memory lasts as long as that call.
         """
         self._slot.put(self.prepare_memory(memory, memory_sequence_length, memory_mask), self)
 
-    def take_memory(self):
+    def take_memory(self) -> AttentionMemory:
         """The memory that was set up, as a state takes it over.
 
         Raises:
@@ -171,51 +180,51 @@ class AttentionMechanism(keras.layers.Layer):
         self._current()
         return self._slot.take(self)
 
-    def using_memory(self, memory):
+    def using_memory(self, memory: AttentionMemory) -> AbstractContextManager[None]:
         """A context in which `memory`, an `AttentionMemory`, is the one that is attended to."""
         return self._slot.using(memory)
 
     @property
-    def memory_initialized(self):
+    def memory_initialized(self) -> bool:
         """Whether a memory is set up here and now."""
         return self._slot.find(self) is not None
 
     @property
-    def keys(self):
+    def keys(self) -> Tensor | None:
         """Projected memory (b, s, d), or None before its setup."""
         memory = self._slot.find(self)
         return None if memory is None else memory.keys
 
     @property
-    def values(self):
+    def values(self) -> Tensor | None:
         """Memory, zero where masked (b, s, m), or None before its setup."""
         memory = self._slot.find(self)
         return None if memory is None else memory.values
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> Any:
         """b of the memory."""
         return ops.shape(self._current().values)[0]
 
     @property
-    def alignments_size(self):
+    def alignments_size(self) -> Any:
         """s of the memory, or None before its setup."""
         return ops.shape(self.keys)[1] if self.memory_initialized else None
 
     @property
-    def state_size(self):
+    def state_size(self) -> Nested:
         """Size of the state: that of the alignments."""
         return self.alignments_size
 
-    def initial_alignments(self, batch_size, dtype=None):
+    def initial_alignments(self, batch_size: Any, dtype: Any = None) -> Tensor:
         """Alignments before the first step: zeros (batch_size, s)."""
         return ops.zeros((batch_size, self.alignments_size), dtype or self.compute_dtype)
 
-    def initial_state(self, batch_size, dtype=None):
+    def initial_state(self, batch_size: Any, dtype: Any = None) -> Nested:
         """State before the first step: the initial alignments."""
         return self.initial_alignments(batch_size, dtype)
 
-    def calculate_attention(self, query, state):
+    def calculate_attention(self, query: Tensor, state: Nested) -> tuple[Any, Any]:
         """Alignments of a query.
 
         Args:
@@ -230,7 +239,7 @@ class AttentionMechanism(keras.layers.Layer):
         """TFA's name of `calculate_attention`: a subclass may define either."""
         raise NotImplementedError(f"{type(self).__name__} does not define calculate_attention")
 
-    def probability_fn(self, scores, state):
+    def probability_fn(self, scores: Tensor, state: Nested) -> Tensor:
         """Alignments (b, s) of scores (b, s), masked first: the `probability_fn` that the constructor was given."""
         masked = mask_scores(scores, ops.cast(self._current().mask, "bool"), self.score_mask_value)
         return self._raw_probability_fn(masked, state)
@@ -241,29 +250,31 @@ class AttentionMechanism(keras.layers.Layer):
             raise UsageError(f"Expected a memory of {self.name}, by setup_memory or in the state. Received: none")
         return memory
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Nested, previous_mask: Any = None) -> None:
         return None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         layers = {name: getattr(self, name) for name in INNER_LAYERS if name not in self._default_layers}
         given = {name: without_shapes(layer) for name, layer in layers.items() if layer is not None}
         return {**super().get_config(), **given, "memory": None, "score_mask_value": self.score_mask_value}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
         return cls(**cls.deserialize_inner_layer_from_config(config, custom_objects))
 
     @classmethod
-    def deserialize_inner_layer_from_config(cls, config, custom_objects=None):
+    def deserialize_inner_layer_from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """A copy of a config with layers (and a `probability_fn`) in the place of their configs."""
         serialised = [name for name in (*INNER_LAYERS, "probability_fn") if isinstance(config.get(name), dict)]
         loaded = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in serialised}
         return {**config, **loaded}
 
-    def get_build_config(self):
+    def get_build_config(self) -> dict[str, Any]:
         return {"memory_depth": self.memory_depth, "query_depth": self.query_depth}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Mapping[str, Any]) -> None:
         if config["memory_depth"] is not None:
             query = config["query_depth"]
             self.build((None, None, config["memory_depth"]), None if query is None else (None, query))

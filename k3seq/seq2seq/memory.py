@@ -2,6 +2,7 @@
 
 import contextlib
 import weakref
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -12,6 +13,7 @@ from k3seq.data.checks import check_lengths
 from k3seq.errors import UsageError
 from k3seq.layers.masks import length_mask
 from k3seq.seq2seq.enclosing import outer_call, stateless_scope
+from k3seq.typing import Tensor
 
 
 class AttentionMemory(NamedTuple):
@@ -25,7 +27,7 @@ class AttentionMemory(NamedTuple):
     mask: Any
 
 
-def check_memory(memory, memory_sequence_length=None, memory_mask=None):
+def check_memory(memory: Any, memory_sequence_length: Tensor | None = None, memory_mask: Tensor | None = None) -> None:
     """Checks a memory and what tells its padding, on the host where they have values.
 
     Args:
@@ -50,7 +52,7 @@ def check_memory(memory, memory_sequence_length=None, memory_mask=None):
             check_lengths(values, steps, "memory_sequence_length")
 
 
-def memory_mask_of(memory, memory_sequence_length=None, memory_mask=None):
+def memory_mask_of(memory: Any, memory_sequence_length: Tensor | None = None, memory_mask: Tensor | None = None) -> Tensor:
     """The mask (b, s) bool, True = keep, that lengths or a mask stand for; all True where neither is given."""
     if memory_mask is not None:
         return ops.cast(memory_mask, "bool")
@@ -59,7 +61,7 @@ def memory_mask_of(memory, memory_sequence_length=None, memory_mask=None):
     return length_mask(memory_sequence_length, ops.shape(memory)[1])
 
 
-def fits(shape, expected):
+def fits(shape: Any, expected: Any) -> bool:
     """Whether a shape is an expected one, as far as both are known."""
     return len(shape) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in zip(shape, expected, strict=True))
 
@@ -82,7 +84,7 @@ class MemorySlot:
         self._forget()
         self._active = []
 
-    def put(self, memory, owner):
+    def put(self, memory: AttentionMemory, owner: Any) -> None:
         """Stores a memory; `owner` is the layer whose own call does not count as an enclosing one."""
         for scope in _scopes(owner):
             self._by_scope[scope] = memory
@@ -92,7 +94,7 @@ class MemorySlot:
         self._traced = not symbolic and backend.known(memory.values[:1, :1, :1]) is None
         self._kept, self._once = memory, symbolic or self._traced
 
-    def find(self, owner):
+    def find(self, owner: Any) -> AttentionMemory | None:
         """The memory in use here, or None."""
         if self._active:
             return self._active[-1]
@@ -100,7 +102,7 @@ class MemorySlot:
             self._forget()  # a traced function that has ended left it
         return next((self._by_scope[scope] for scope in _scopes(owner) if scope in self._by_scope), self._kept)
 
-    def take(self, owner):
+    def take(self, owner: Any) -> Any:
         """As `find`; a memory without values is handed over and not kept."""
         memory = self.find(owner)
         if self._once and memory is self._kept:
@@ -111,7 +113,7 @@ class MemorySlot:
         self._kept, self._once, self._traced = None, False, False
 
     @contextlib.contextmanager
-    def using(self, memory):
+    def using(self, memory: AttentionMemory) -> Iterator[None]:
         """Within the block, `find` gives this memory."""
         self._active.append(memory)
         try:
