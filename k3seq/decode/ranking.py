@@ -72,6 +72,8 @@ def first_largest(scores: Tensor, largest: Tensor | None = None) -> Tensor:
         (...) int32.
     """
     size = scores.shape[-1]
+    if 0 in tuple(scores.shape):  # Keras on torch refuses the largest of nothing
+        return ops.zeros(scores.shape[:-1], "int32")
     largest = ops.max(scores, axis=-1, keepdims=True) if largest is None else largest
     positions = ops.arange(size, dtype="int32")
     return ops.min(ops.where(scores == largest, positions, size - 1), axis=-1)
