@@ -1,4 +1,4 @@
-"""Decoding in one call. What a call compiles is kept for as long as the model lives, and found again by the same options."""
+"""Decoding in one call. Compiled decoders are cached per model and options, for as long as the model lives."""
 
 import weakref
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from k3seq.decode.sampling import Sample
 from k3seq.errors import UsageError
 from k3seq.typing import NDArray, StepModel
 
-KEPT = 16  # decoders of one model; the one not used for longest goes first
+KEPT = 16  # decoders of one model; the least recently used is dropped first
 
 _decoders = weakref.WeakKeyDictionary()
 
@@ -29,7 +29,7 @@ def beam_search(
     end: int = 2,
     jit: bool | None = None,
 ) -> Decoded:
-    """The results of the highest score, by beam search.
+    """Beam search: the results with the highest scores.
 
     Args:
         model: a trained model with `start` and `step`, such as those of `k3seq.models`, or an `Ensemble`.
@@ -125,7 +125,7 @@ def _decoder(kind, model, source, max_steps, start, end, jit, options):
     if max_steps is None:
         steps = as_inputs(source)["source"].shape[1]
         max_steps = min(2 * steps + 10, getattr(model, "target_limit", None) or 2 * steps + 10)
-    # A model that has got other weights since (a rebuilt layer) is another program.
+    # A model whose variables were replaced, by a rebuilt layer, needs another program.
     options_key = (kind, max_steps, start, end, jit, *options.values(), *map(id, model.variables))
     try:
         kept = _decoders.setdefault(model, {})
@@ -133,7 +133,7 @@ def _decoder(kind, model, source, max_steps, start, end, jit, options):
     except TypeError:  # a model that cannot be referred to weakly, or an option that cannot be a key
         return kind(model, max_steps, start, end, jit, **options)
     if decoder is None:
-        # The model holds its decoders: were they to hold it, neither would ever go.
+        # A weak reference: the model holds its decoders, and a cycle would keep both in memory.
         decoder = kind(weakref.proxy(model), max_steps, start, end, jit, **options)
     kept[options_key] = decoder
     while len(kept) > KEPT:
@@ -142,7 +142,7 @@ def _decoder(kind, model, source, max_steps, start, end, jit, options):
 
 
 def compilations(model: StepModel) -> int:
-    """How often decoding by these functions has compiled something for a model; 0 on a backend that runs eagerly.
+    """How often these functions have compiled something for a model; 0 on a backend that runs eagerly.
 
     Raises:
         UsageError: the model cannot be referred to weakly, so that nothing is kept for it.

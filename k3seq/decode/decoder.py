@@ -1,4 +1,4 @@
-"""The decoding loop: compiled once per shape of the inputs, ends as soon as every row has ended."""
+"""Decoders: a loop that is compiled once per shape of the inputs and ends when every row has ended."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from k3seq.typing import NDArray, Nested, Tensor
 
 
 class Decoded(NamedTuple):
-    """What decoding gives, as NumPy arrays. Beam search and sampling have an axis of hypotheses, `k`; greedy has not.
+    """The result of decoding, as NumPy arrays. Beam search and sampling have an axis of hypotheses, `k`; greedy has none.
 
     tokens: (b, [k,] max_steps) int32, the end token included and repeated to fill the row.
     lengths: (b, [k]) int32, tokens before the end token.
     scores: (b, [k]) float32, the sum of the log-probabilities of the tokens up to and with the end token, after the penalties.
-        -inf where the processors left no token to choose, or no further hypothesis: its length is 0, or where it stopped.
+        -inf where the processors left no token to choose, and for hypotheses beyond those that exist.
     alignments: (b, [k,] max_steps, s) float, the attention of each step, that of the end token included and 0 after it; None
         where the state of the model carries none.
     """
@@ -34,13 +34,12 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """What the strategies share: checks on the host, one program for each shape, and the model's side of a step.
+    """The base of all strategies: checks on the host, one compiled program for each shape, and calls of the model.
 
-    A model has `start(inputs) -> state`, `step(tokens (n,), state) -> (logits (n, v), state)` and `variables`. Where `start`
-    takes `steps`, it is told how many there will be; where the model has `check(inputs)`, that is called first; where it has
-    `target_limit`, max_steps may not be more. A state that is a dict may carry "alignments" `(n, s)`, set by `step`: the
-    attention by which the logits were made. A tensor of the state that `step` returns as it came, the same object, is known
-    not to change, and is not copied from beam to beam.
+    A model has `start(inputs) -> state`, `step(tokens (n,), state) -> (logits (n, v), state)` and `variables`. Optional are:
+    an argument `steps` of `start`, which receives max_steps; `check(inputs)`, which is called first; `target_limit`, the upper
+    bound of max_steps. A state that is a dict may hold "alignments" `(n, s)`, the attention behind the logits, which `step`
+    sets. A tensor that `step` returns as the same object does not change, and is not copied from beam to beam.
     """
 
     hypotheses = 1  # for each row of the batch
@@ -123,7 +122,7 @@ class Decoder:
         self.vocabulary = shape[1]
 
     def _check_vocabulary(self, vocabulary):
-        """Refuses what does not fit a vocabulary of that size, which is known as soon as the model has taken a step."""
+        """Refuses what does not fit a vocabulary of that size, which the first step shows."""
         if not max(self.start, self.end) < vocabulary:
             raise UsageError(
                 f"Expected start and end tokens in a vocabulary of {vocabulary}. Received: start={self.start}, end={self.end}"
@@ -226,7 +225,7 @@ class Greedy(Stepwise):
         max_steps: longest result, in tokens.
         start, end: ids of the start and the end token.
         jit: compile with XLA; None: the backend's default.
-        processors: what stands between the logits and the choice, in order; see `k3seq.decode.processors`.
+        processors: functions that change the logits before the choice, in order; see `k3seq.decode.processors`.
 
     Raises:
         UsageError: max_steps is not positive, a processor is for beam search only, or (at the call) a token is outside the
@@ -254,7 +253,7 @@ class Greedy(Stepwise):
 
         Args:
             source: {"source": (b, s), "source_lengths": (b,)}, or (b, s) alone where nothing is padded.
-            prefix: what results begin with: token ids for all rows, or a list of them for each row; -1 leaves a place free.
+            prefix: first tokens of the results: ids for all rows, or a list of ids for each row; -1 leaves a place free.
 
         Raises:
             UsageError: the batch is empty, the prefix is not of tokens before the end or longer than max_steps, or what the
@@ -263,7 +262,7 @@ class Greedy(Stepwise):
         return self._decode(source, prefix)
 
     def stream(self, source: Any, prefix: Any = None) -> Iterator[NDArray[Any]]:
-        """A generator of the tokens (b,) int32 of each step, as soon as they are chosen; of ended rows the end token.
+        """A generator of the tokens (b,) int32 of each step, as soon as they are chosen. Rows that ended give the end token.
 
         It stops when all rows have ended. Arguments and errors as in a call; max_steps tokens at most.
         """

@@ -17,8 +17,8 @@ MEANS = ("probabilities", "log_probabilities")
 class Ensemble:
     """A model whose probabilities are the mean of those of its members, which may be of different classes.
 
-    It stands wherever a model does: `beam_search(Ensemble([first, second]), source)`. Where all members carry alignments over
-    equally many source positions, it carries their mean. Keep it for as long as it is used: what is compiled belongs to it.
+    Use it as a model: `beam_search(Ensemble([first, second]), source)`. Where all members have alignments over equally many
+    source positions, its state has their mean. Keep the object between calls: compiled programs are cached for it.
 
     Args:
         members: models of one vocabulary of the target. mean: "probabilities", or "log_probabilities": their geometric mean,
@@ -44,7 +44,7 @@ class Ensemble:
         self.variables = list({id(v): v for member in self.members for v in member.variables}.values())
 
     def check(self, inputs: Mapping[str, Any]) -> None:
-        """What each member's `check` says."""
+        """Calls the `check` of each member that has one."""
         for member in self.members:
             if hasattr(member, "check"):
                 member.check(inputs)

@@ -1,8 +1,7 @@
-"""What turns the log-probability of a whole hypothesis into the score that hypotheses are compared by.
+"""Penalties turn the log-probability of a complete hypothesis into the score that ranks it.
 
-A penalty has two functions. `score` is applied once, when a hypothesis is complete. `bound` is the best score that a
-hypothesis still growing can get, which tells beam search when to stop. Lengths count the end token where there is one: `|Y|`
-of the papers.
+A penalty has two functions. `score` is applied once, when a hypothesis is complete. `bound` is the best score that a live
+hypothesis can still get; beam search stops by it. Lengths count the end token: `|Y|` of the papers.
 """
 
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ class Penalty:
         raise NotImplementedError
 
     def bound(self, scores: Tensor, length: Any, max_steps: int) -> Tensor:
-        """What scores (...) of hypotheses that have `length` tokens so far, and go on, can become at best."""
+        """The best final scores of live hypotheses with scores (...) and `length` tokens so far."""
         raise NotImplementedError
 
 
@@ -66,7 +65,7 @@ class LengthPenalty(Penalty):
         return scores / self._divisor(lengths, max_steps)
 
     def bound(self, scores: Tensor, length: Any, max_steps: int) -> Tensor:
-        # Scores are at most 0 and only fall: the largest divisor ahead is the best case.
+        # Scores are at most 0 and only fall: the largest divisor still possible is the best case.
         return scores / self._divisor(max_steps if self.power > 0 else ops.minimum(length + 1, max_steps), max_steps)
 
     def _divisor(self, length, max_steps):

@@ -1,13 +1,12 @@
-"""What stands between a model's logits and the choice of a token: small objects `(logits, context) -> logits` in a list.
+"""Processors change a model's logits before a token is chosen: objects `(logits, context) -> logits` in a list.
 
-Two kinds, which a list may hold in any order:
+A list may hold two kinds in any order:
 
-- one that reshapes the distribution, such as `Temperature`: what it returns is normalised again;
-- a `Constraint`, which refuses tokens: what is left keeps the model's probability, so that a score is comparable with and
-  without it.
+- one that reshapes the distribution, such as `Temperature`: its result is normalised again;
+- a `Constraint`, which refuses tokens: the others keep the model's probability, so that scores with and without it compare.
 
-Any function `(logits, context) -> logits` is of the first kind. Ids and lengths count the tokens of the result: the start
-token is none of them, the end token is the last.
+Any function `(logits, context) -> logits` is of the first kind. Ids and lengths count the tokens of the result, without the
+start token and with the end token as the last.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,10 +22,10 @@ LOWEST = float("-inf")
 
 
 class Context(NamedTuple):
-    """What a processor knows of the decoding. `n` are the hypotheses at work: rows times beams.
+    """The decoding so far, for a processor. `n` is the number of hypotheses: rows times beams.
 
     tokens: (n, max_steps) int32, the tokens so far, filled up with the end token.
-    step: () int32, how many they are.
+    step: () int32, the number of tokens so far.
     end: the end token.
     """
 
@@ -67,7 +66,7 @@ def log_probabilities(logits: Tensor, processors: Sequence[Any], context: Contex
 
 
 def occurrences(ids: Any, counted: Tensor, vocabulary: int) -> Tensor:
-    """How often each id stands in a row: ids (n, t) int32 and counted (n, t) bool -> (n, vocabulary) int32."""
+    """How often each id occurs in a row: ids (n, t) int32 and counted (n, t) bool -> (n, vocabulary) int32."""
     rows = ids.shape[0]
     places = ids + ops.arange(rows, dtype="int32")[:, None] * vocabulary
     ones = ops.reshape(ops.cast(counted, "int32"), (-1,))
@@ -76,9 +75,9 @@ def occurrences(ids: Any, counted: Tensor, vocabulary: int) -> Tensor:
 
 @dataclass(frozen=True)
 class RepetitionPenalty:
-    """Divides the logits of tokens that the result has already by `penalty`; multiplies those that are negative.
+    """Divides the positive logits of tokens that the result already has by `penalty`, and multiplies the negative ones.
 
-    Keskar et al. 2019 (arXiv 1909.05858), with the sign minded.
+    Keskar et al. 2019 (arXiv 1909.05858), who divide negative logits too.
 
     Raises:
         UsageError: penalty is not in 1e-6..1e6.
@@ -165,7 +164,7 @@ class Forbid(Constraint):
 
 @dataclass(frozen=True)
 class NoRepeat(Constraint):
-    """Refuses a token by which the same `size` tokens would stand in the result twice (Paulus et al. 2017, arXiv 1705.04304).
+    """Refuses a token that would repeat `size` tokens in a row of the result (Paulus et al. 2017, arXiv 1705.04304).
 
     Raises:
         UsageError: size is below 1.
@@ -181,10 +180,10 @@ class NoRepeat(Constraint):
         if steps < self.size:
             return _ids(logits) >= 0
         positions = ops.arange(steps, dtype="int32")[None, :]
-        starts = steps - before  # of the n-grams that fit
+        starts = steps - before  # number of n-grams that fit
         repeats = ops.logical_and(positions[:, :starts] + before < context.step, tokens[:, :starts] >= 0)
         for offset in range(before):
-            # The token `before - offset` steps back: none at first, where nothing repeats either.
+            # The token `before - offset` steps back. In the first steps there is none, and nothing repeats.
             last = ops.sum(ops.where(positions == context.step - before + offset, tokens, 0), axis=1, keepdims=True)
             repeats = ops.logical_and(repeats, tokens[:, offset : offset + starts] == last)
         return occurrences(tokens[:, before:], repeats, logits.shape[-1]) == 0

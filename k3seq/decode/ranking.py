@@ -1,4 +1,4 @@
-"""The best of many scores, the same on every backend also where they are equal, and the entries that belong to them."""
+"""The best of many scores, with the same choice among equals on every backend, and the entries at their places."""
 
 from keras import ops
 
@@ -11,8 +11,8 @@ CHUNK = 64
 def first_best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` largest scores of each row, largest first; of equals, the one with the lowest index first.
 
-    `ops.top_k` breaks ties differently on torch, and a sort of beams times vocabulary costs more than a step of the model. So
-    rows are cut into chunks: what is among the `count` best lies in the `count` chunks whose largest scores are best.
+    `ops.top_k` breaks ties differently on torch, and sorting beams times vocabulary costs more than a step of the model.
+    Rows are therefore cut into chunks: the `count` best are in the `count` chunks with the largest scores.
 
     Args:
         scores: (b, n) float, n >= count; -inf is a score like any other.
@@ -28,7 +28,7 @@ def first_best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if chunks * CHUNK > size:
         scores = ops.pad(scores, [[0, 0], [0, chunks * CHUNK - size]], constant_values=float("-inf"))
     largest = ops.max(ops.reshape(scores, (rows, chunks, CHUNK)), axis=-1)
-    # In their own order, so that of equal scores the one of the lower index still comes first.
+    # Sorted, so that of equal scores the lower index still comes first.
     chosen = ops.sort(_best_of_few(largest, count)[1], axis=-1)
     places = chosen + ops.arange(rows, dtype="int32")[:, None] * chunks
     rest = ops.take(ops.reshape(scores, (rows * chunks, CHUNK)), ops.reshape(places, (-1,)), axis=0)
@@ -38,7 +38,7 @@ def first_best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _best_of_few(scores, count):
-    """`first_best` by a sort, or by looking for the largest score `count` times over."""
+    """`first_best` by a sort, or by finding the largest score `count` times."""
     if count > FEW:
         indices = ops.cast(ops.argsort(-scores, axis=-1)[:, :count], "int32")
         return pick(scores, indices), indices
@@ -82,7 +82,7 @@ def first_largest(scores: Tensor, largest: Tensor | None = None) -> Tensor:
 def pick(table: Tensor, indices: Tensor) -> Tensor:
     """Entries of each row: `table (..., n, *rest)`, `indices (..., m)` int in 0..n-1 -> `(..., m, *rest)`.
 
-    As `ops.take_along_axis`, but with one index per entry and not one per number in it, which is faster on every backend.
+    Like `ops.take_along_axis`, but with one index per entry instead of one per number, which is faster on every backend.
     """
     rank = len(indices.shape)
     shape = ops.shape(table)

@@ -1,4 +1,4 @@
-"""What a caller hands to a decoder, checked on the host."""
+"""Checks of the inputs of a decoder, on the host."""
 
 from typing import Any
 
@@ -34,13 +34,13 @@ def as_inputs(source: Any) -> dict[str, Any]:
 
 
 def as_prefix(prefix: Any, rows: int, max_steps: int, end: int) -> NDArray[np.int32]:
-    """(rows, max_steps) int32, what each result has to begin with; `FREE` where it is free.
+    """The first tokens of each result, (rows, max_steps) int32; `FREE` where any token may follow.
 
     Args:
-        prefix: ids for all rows, or a sequence of ids for each row, of unlike lengths or filled up with -1.
+        prefix: ids for all rows, or a sequence of ids for each row, of different lengths or padded with -1.
 
     Raises:
-        UsageError: another number of rows, a prefix longer than max_steps, or something that is no token before the end.
+        UsageError: another number of rows, a prefix longer than max_steps, or an id that is not a token before the end.
     """
     prefix = prefix.tolist() if hasattr(prefix, "tolist") else list(prefix)
     each = prefix if prefix and all(hasattr(row, "__len__") for row in prefix) else [prefix] * rows

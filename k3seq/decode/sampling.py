@@ -1,4 +1,4 @@
-"""Drawing tokens instead of taking the best: the strategy, and the processors that shape what is drawn from.
+"""Sampling: the strategy that draws tokens, and the processors that shape the distribution.
 
 The draws come from `k3seq.random`: the same seed gives the same tokens on every backend.
 """
@@ -23,7 +23,7 @@ COLDEST = 1e-6
 class Sample(Stepwise):
     """Draws each token from the model's distribution after the processors.
 
-    A draw depends on the seed, the row, the sample and the step, not on what stands in the other rows of the batch.
+    A draw depends on the seed, the row, the sample and the step, not on the other rows of the batch.
 
     Args:
         model, max_steps, start, end, jit, processors: as in `Greedy`.
@@ -57,7 +57,7 @@ class Sample(Stepwise):
         """Decodes a batch. Returns `Decoded` with k = samples; scores are the log-probabilities of what was drawn.
 
         Args:
-            source, prefix: as in `Greedy`. seed: an integer of at least 0, which is no part of what is compiled.
+            source, prefix: as in `Greedy`. seed: an integer of at least 0, which is an argument of the compiled program.
         """
         return self._decode(source, prefix, key=random.key(seed, "k3seq.decode.sampling"))
 
@@ -122,7 +122,7 @@ class TopP(Constraint):
     def allowed(self, logits: Tensor, context: Context) -> Tensor:
         if self.mass == 1:
             return logits == logits
-        # The values alone: to sort places along with them, and to find each token's rank in them, costs several times as much.
+        # Only the values are sorted: sorting indices along with them costs several times as much.
         ranked = -ops.sort(-logits, axis=-1)
         probabilities = _shares(ranked)
         before = ops.cumsum(probabilities, axis=-1) - probabilities
@@ -161,7 +161,7 @@ def check_temperature(name: str, value: float) -> None:
 
 
 def _down_to(logits, last, count):
-    """Which of logits (n, v) are the `count` largest, where `last` (n, 1) is the smallest of them; of equals the lower ids."""
+    """True for the `count` largest of logits (n, v), of which `last` (n, 1) is the smallest; of equals the lower ids."""
     above, equal = logits > last, logits == last
     places = count - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
     return ops.logical_or(above, ops.logical_and(equal, ops.cumsum(ops.cast(equal, "int32"), axis=-1) <= places))

@@ -1,4 +1,4 @@
-"""The tree that a beam search leaves behind: each step's tokens, and which beam of the step before each of them continues.
+"""The tree of a beam search: the tokens of each step, and the beam of the previous step that each of them continues.
 
 Arrays are time major, `(t, b, k)`. The names, arguments and results are those of `tfa.seq2seq`.
 """
@@ -18,14 +18,14 @@ INVALID = -1
 
 
 def ancestors(parent_ids: Tensor, lengths: Tensor) -> Tensor:
-    """Which beam of each step lies on the path of the beam that a row ends with.
+    """The beam of each step on the path to each beam of the last step.
 
     The path is not walked back step by step: the maps from a beam to its parent are composed in pairs, pairs of pairs, and so
     on, which takes log2(t) gathers and needs no loop under jit.
 
     Args:
         parent_ids: (t, b, k) int, the beam of the step before that each beam continues.
-        lengths: (b,) int, steps of each row; its paths begin at its last step, and are of no meaning after that.
+        lengths: (b,) int, steps of each row; its paths begin at its last step, and have no meaning after it.
 
     Returns:
         (t, b, k) int32; `INVALID` where the path has passed over a parent that is no beam.
@@ -79,7 +79,7 @@ def gather_tree(step_ids: Tensor, parent_ids: Tensor, max_sequence_lengths: Tens
 
 
 def gather_tree_from_array(t: Nested, parent_ids: Tensor, sequence_length: Tensor | None) -> Tensor:
-    """What each step left for each beam, reordered so that an entry lies on the path of the beam it now stands at.
+    """Reorders an array of per-step entries of beams, so that each entry belongs to the path of its beam.
 
     Args:
         t: (t, b, k, ...) or (t, b * k, ...), any dtype.
@@ -119,7 +119,7 @@ def gather_tree_from_array(t: Nested, parent_ids: Tensor, sequence_length: Tenso
 
 
 def tile_batch(t: Nested, multiplier: int, name: str | None = None) -> Nested:
-    """Repeats every row of a batch, one copy after the other: row i stands at i * multiplier and on.
+    """Repeats every row of a batch: the copies of row i are rows i * multiplier to (i + 1) * multiplier - 1.
 
     Args:
         t: a tensor (b, ...), or a nested structure of such; None in it stays None.
@@ -162,5 +162,5 @@ def _refuse_invalid(invalid):
         time, row, beam = np.argwhere(invalid)[-1].tolist()
         raise UsageError(
             "Expected each parent id to be a beam. "
-            f"Received: a parent id that is none, on the path of beam {beam} of row {row} at step {time + 1}"
+            f"Received: a parent id outside the beams, on the path of beam {beam} of row {row} at step {time + 1}"
         )

@@ -1,4 +1,4 @@
-"""What an `AttentionWrapper` does at a step unless it is told otherwise, and how the layers inside of it are written down."""
+"""The default functions of an `AttentionWrapper`, and helpers for the layers inside it."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def attend(
 
 
 def feed(inputs: Nested, attention: Tensor | None) -> Tensor:
-    """The input of the cell, the default `cell_input_fn`: the inputs and the attention of the step before, side by side."""
+    """The input of the cell, the default `cell_input_fn`: the inputs and the previous attention, concatenated."""
     return ops.concatenate([inputs, ops.cast(attention, inputs.dtype)], axis=-1)
 
 
@@ -40,14 +40,14 @@ def hardmax(logits: Tensor, name: str | None = None) -> Tensor:
 
 
 def is_symbolic(structure: Nested) -> bool:
-    """Whether there is a `KerasTensor` among its tensors."""
+    """Whether any of the tensors is a `KerasTensor`."""
     return any(isinstance(leaf, keras.KerasTensor) for leaf in tree.flatten(structure))
 
 
 def without_shapes(layers: Any) -> Any:
-    """A layer, a list of them or None in the form of a `.keras` file, without the shapes they were built for.
+    """The serialised form of a layer, a list of layers or None, without the shapes that they were built for.
 
-    A layer built while it is loaded, before the layer that holds it, would lose that layer's name from its weights' paths.
+    With shapes, loading would build a layer before its parent, and its weights' paths would lack the parent's name.
     """
     if isinstance(layers, list | tuple):
         return [without_shapes(layer) for layer in layers]

@@ -1,4 +1,4 @@
-"""What an `AttentionWrapper` carries from step to step."""
+"""The state of an `AttentionWrapper`."""
 
 import contextlib
 import contextvars
@@ -21,26 +21,24 @@ class AlignmentHistory(NamedTuple):
     alignments: Any
 
     def stack(self) -> Tensor:
-        """(t, b, s): TFA keeps a tensor array here, which is read so."""
+        """The alignments (t, b, s). TFA has a tensor array here and reads it by this method."""
         return self.alignments
 
     def append(self, alignments: Tensor) -> "AlignmentHistory":
-        """A history of one step more: alignments (b, s)."""
+        """The history with the alignments (b, s) of one more step."""
         return AlignmentHistory(ops.concatenate([self.alignments, ops.expand_dims(alignments, 0)], axis=0))
 
 
 class AttentionWrapperState(NamedTuple):
-    """State of an `AttentionWrapper`; of a field for several mechanisms there is a tuple with one entry for each.
+    """State of an `AttentionWrapper`. With a list of mechanisms a field that belongs to a mechanism is a tuple.
 
     cell_state: state of the wrapped cell.
-    attention: (b, attention size), the attention of the step before.
+    attention: (b, attention size), the attention of the previous step.
     alignments: (b, s).
-    alignment_history: `AlignmentHistory`, to which every step appends; () where none is kept. Its shape changes with
-        every step, which a compiled loop cannot have: such a loop takes `paused()`, collects the `alignments` of its steps
-        and gives back `resumed(history)`.
-    attention_state: state of the mechanism, the alignments of the step before for those of this package.
-    memory: `AttentionMemory`, what is attended to: the same at every step and for every beam of a row, so that a loop need
-        neither freeze nor reorder it.
+    alignment_history: `AlignmentHistory`, to which every step appends; () where none is kept. A compiled loop, whose shapes
+        cannot change, takes `paused()`, collects the `alignments` of its steps and returns `resumed(history)`.
+    attention_state: state of the mechanism; in this package the alignments of the previous step.
+    memory: `AttentionMemory`, the same at every step and for every beam of a row, so that a loop does not reorder it.
     """
 
     cell_state: Any
@@ -71,7 +69,7 @@ class AttentionWrapperState(NamedTuple):
 
     @property
     def records(self) -> bool:
-        """Whether each step appends its alignments to the history."""
+        """Whether each step appends to the history."""
         return bool(tree.flatten(self.alignment_history))
 
     def paused(self) -> "AttentionWrapperState":
@@ -123,13 +121,13 @@ def history_may_grow(running: Any) -> bool:
 
 
 def as_state(state: Nested, mechanisms: int | None = None) -> AttentionWrapperState:
-    """A state, or its parts in lists and plain tuples as `keras.layers.RNN` and `.keras` files hold them, as a state.
+    """An `AttentionWrapperState` from itself, or from the lists and plain tuples of `keras.layers.RNN` and `.keras` files.
 
     Args:
-        state: it or them. mechanisms: how many there are, or None for one that stands alone.
+        state: a state or its parts. mechanisms: their number, or None for one that is not in a list.
 
     Raises:
-        WrongType: it is neither, or has no memory.
+        WrongType: `state` is neither, or has no memory.
     """
     if not isinstance(state, list | tuple) or len(state) != len(AttentionWrapperState._fields) or not state[-1]:
         found = f"{type(state).__name__} of {len(state)} parts" if isinstance(state, list | tuple) else type(state).__name__
@@ -144,7 +142,7 @@ def as_state(state: Nested, mechanisms: int | None = None) -> AttentionWrapperSt
 
 
 def _named(kind, part, mechanisms):
-    """A part of the state, or the tuple of them, as the named tuple that it is; () stays what it is."""
+    """A part of the state, or a tuple of parts, as named tuples; () stays ()."""
     if mechanisms is not None:
         return tuple(_named(kind, each, None) for each in part)
     return kind(*part) if isinstance(part, list | tuple) and len(part) == len(kind._fields) else part
@@ -157,7 +155,7 @@ def check_state(
 
     Args:
         state: `AttentionWrapperState`. batch_size: int or None. cell_state_size: structure of ints. attention_size: int.
-        mechanisms: how many there are, or None for one that stands alone.
+        mechanisms: their number, or None for one that is not in a list.
 
     Raises:
         UsageError: a part is missing, or its shape is another.

@@ -40,26 +40,26 @@ __all__ = [
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class AttentionWrapper(keras.layers.Layer):
-    """Wraps a cell: its input gets the attention of the step before, its output becomes the query of the next attention.
+    """Wraps a cell: its input includes the previous attention, and its output is the query of the next attention.
 
     Call it with inputs (b, x) and an `AttentionWrapperState`; it returns (output, next state). The memory is part of the
     state. It comes from `mechanism.setup_memory(...)` before `get_initial_state`, or from `get_initial_state(memory=...)`.
 
     Args:
         cell: a recurrent cell: `keras.layers.LSTMCell`, `GRUCell`, `StackedRNNCells` or one like them.
-        attention_mechanism: an `AttentionMechanism`, or a list of them, whose attentions stand side by side.
+        attention_mechanism: an `AttentionMechanism`, or a list of them, whose attentions are concatenated.
         attention_layer_size: size of a linear layer on (cell output, context), which makes the attention; a list of sizes for a
             list of mechanisms; None: the attention is the context.
         alignment_history: keep the alignments of all steps in the state.
-        cell_input_fn: (inputs, attention) -> input of the cell; None: both, side by side.
+        cell_input_fn: (inputs, attention) -> input of the cell; None: concatenates both.
         output_attention: the output is the attention; False: that of the cell.
         initial_cell_state: what `get_initial_state` starts the cell with; None: the cell's own.
-        attention_layer: a Keras layer (a list of them) in the place of `attention_layer_size`.
+        attention_layer: a Keras layer (a list of them) instead of `attention_layer_size`.
         attention_fn: as `attend`, which is the default.
 
     Raises:
-        UsageError: sizes and layers together, lists of unlike lengths. WrongType (a TypeError, too): a mechanism or a function
-            that is none.
+        UsageError: sizes and layers together, lists of different lengths. WrongType (also a TypeError): a wrong mechanism or
+            function.
     """
 
     def __init__(
@@ -103,8 +103,8 @@ class AttentionWrapper(keras.layers.Layer):
             return [None] * count
         given = list(given) if isinstance(given, list | tuple) else [given]
         if len(given) != count:
-            what = "attention_layer" if sizes is None else "attention_layer_size"
-            raise UsageError(f"Expected {what} for each of {count} mechanisms. Received: {len(given)}")
+            argument = "attention_layer" if sizes is None else "attention_layer_size"
+            raise UsageError(f"Expected {argument} for each of {count} mechanisms. Received: {len(given)}")
         if sizes is None:
             return given
         names = ["attention_layer", *(f"attention_layer_{i}" for i in range(1, count))]
@@ -148,7 +148,7 @@ class AttentionWrapper(keras.layers.Layer):
         )
 
     def as_state(self, state: Nested) -> AttentionWrapperState:
-        """A state whose named tuples have become plain ones, as a `.keras` file holds them, as what it was; see `as_state`."""
+        """An `AttentionWrapperState` from the plain lists and tuples of a `.keras` file or of `keras.layers.RNN`."""
         if is_rnn_state(state):
             depths = [(mechanism.key_depth, mechanism.memory_depth) for mechanism in self._attention_mechanisms]
             memories = [unflattened(memory, *pair) for memory, pair in zip(self._each(state[-1]), depths, strict=True)]
@@ -192,7 +192,7 @@ class AttentionWrapper(keras.layers.Layer):
         query_shape = (None, self.cell.output_size)
         for mechanism, layer in zip(self._attention_mechanisms, self._attention_layers, strict=True):
             if self.attention_fn is not attend:
-                continue  # what it asks the mechanism and the layer is its own affair: they are built when it does
+                continue  # mechanism and layer are built when this function calls them
             if mechanism.query_depth is None:
                 mechanism.build((None, None, mechanism.memory_depth), query_shape)
             if layer is not None and not layer.built:
@@ -212,7 +212,7 @@ class AttentionWrapper(keras.layers.Layer):
         Args:
             inputs: a tensor whose first size is the batch size, where that is not given.
             batch_size: int or scalar tensor; None: that of the memory.
-            dtype: taken for TFA's sake. The state has the dtypes that the steps give: those of cell and mechanisms.
+            dtype: not used; TFA has it. The state has the dtypes of cell and mechanisms.
             memory: what `mechanism.prepare_memory(...)` gave, a list of it for a list of mechanisms; None: what was set up.
 
         Raises:
@@ -324,4 +324,4 @@ class AttentionWrapper(keras.layers.Layer):
         return cls(**{**config, **loaded})
 
     def get_build_config(self) -> None:
-        return None  # who holds the wrapper builds it: built before its holder, its weights would not bear the holder's name
+        return None  # the parent builds the wrapper; otherwise its weights' paths would lack the parent's name

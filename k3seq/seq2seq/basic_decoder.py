@@ -18,7 +18,7 @@ from k3seq.typing import Nested, Shape, Tensor
 
 
 class BasicDecoderOutput(NamedTuple):
-    """What a step of a `BasicDecoder` gives, or (with a time axis) what a call gives.
+    """The output of a step of a `BasicDecoder`, or (with a time axis) of a call.
 
     rnn_output: (b, ..., o), of the output layer, or of the cell where there is none. sample_id: (b, ...), of the sampler.
     """
@@ -31,8 +31,8 @@ class BasicDecoderOutput(NamedTuple):
 class BasicDecoder(BaseDecoder):
     """A cell, a sampler and an output layer.
 
-    Called as `decoder(inputs, initial_state=state, ...)`, eagerly, inside a model, or on `KerasTensor`s in the functional API;
-    a functional model with it saves to `.keras`. What else the call takes is the sampler's: `sequence_length` or `mask`
+    Called as `decoder(inputs, initial_state=state, ...)`, eagerly, inside a model, or in the functional API; such a functional
+    model saves to `.keras`. The other arguments of the call are the sampler's: `sequence_length` or `mask`
     (training), `embedding` (scheduled), `auxiliary_inputs`, `start_tokens`, `end_token` (greedy and drawn), `step`. Returns
     (`BasicDecoderOutput` (b, t, ...), final state, lengths (b,) int32); of the number of steps t see `dynamic_decode`.
 
@@ -185,7 +185,7 @@ class BasicDecoder(BaseDecoder):
         return BasicDecoderOutput(outputs, ids), state, next_inputs, finished
 
     def finalize(self, outputs: Nested, final_state: Nested, sequence_lengths: Tensor) -> tuple[Any, Any]:
-        """The output layer on all steps at once, where no step needed it: one product in the place of t small ones."""
+        """Applies the output layer to all steps at once where no step needed it: one product instead of t small ones."""
         if not self._late or self.output_layer is None:
             raise NotImplementedError
         steps = ops.shape(outputs.rnn_output)[0]
@@ -202,7 +202,7 @@ class BasicDecoder(BaseDecoder):
         initial_state = _state_of(self.cell, initial_state)
         if not getattr(self.cell, "built", True):
             raise UsageError(
-                "Expected a cell that is built, where the sampler cannot tell its inputs' size. Received: not built"
+                "Expected a cell that is built, as the sampler does not know the size of its inputs. Received: a cell not built"
             )
         first = tree.flatten(initial_state)[0]
         self._state_dtype = first.dtype
@@ -220,7 +220,7 @@ class BasicDecoder(BaseDecoder):
         return outputs, state, KerasTensor((first.shape[0],), "int32")
 
     def get_config(self) -> dict[str, Any]:
-        # What the sampler's inputs do not tell the shapes of keeps those that it was built for.
+        # Where the sampler's inputs do not show the shapes, the config keeps them.
         serialised = without_shapes if self._builds else keras.saving.serialize_keras_object
         parts = {"cell": serialised(self.cell), "output_layer": serialised(self.output_layer)}
         return {**super().get_config(), **parts, "sampler": keras.saving.serialize_keras_object(self.sampler)}

@@ -1,4 +1,4 @@
-"""The step and the end of TFA's beam search, without what it begins with: `BeamSearchDecoderMixin`."""
+"""The step and the end of TFA's beam search: `BeamSearchDecoderMixin`."""
 
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from k3seq.typing import Nested, Tensor
 
 
 class FinalBeamSearchDecoderOutput(NamedTuple):
-    """What a search gives.
+    """The result of a search.
 
     predicted_ids: (b, t, k) int32 (time major: (t, b, k)), the sequences, best first, filled with the end token.
     beam_search_decoder_output: `BeamSearchDecoderOutput`, what each step found, not reordered.
@@ -32,7 +32,7 @@ class FinalBeamSearchDecoderOutput(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What `initialize` learns and the steps need.
+    """Values that `initialize` passes to the steps.
 
     batch: rows. dtype: of the log-probabilities. end_token: int or int32 scalar. embed: from ids to the cell's inputs.
     """
@@ -44,16 +44,16 @@ class Search(NamedTuple):
 
 
 class BeamSearchDecoderMixin:
-    """The step and the end of a beam search, to stand before `BaseDecoder` in the bases of a decoder.
+    """The step and the end of a beam search. It comes before `BaseDecoder` in the bases of a decoder.
 
     Args:
         cell: a cell, that is a Keras layer called with (inputs, state) that has `state_size` and `output_size`.
         beam_width: int, at least 1.
         output_layer: a layer from the cell's output to logits, or None.
         length_penalty_weight: float, w in the penalty ((5 + length) / 6) ** w that divides the log-probabilities.
-        coverage_penalty_weight: float; not 0 asks for a cell with attention, or a tuple of cells of which one has it.
+        coverage_penalty_weight: float; other than 0 it needs a cell with attention, or a tuple of cells of which one has it.
         reorder_tensor_arrays: give a history of alignments in the state reordered along the beams.
-        output_all_scores: each step gives the scores of all candidates, (b, k, v), in place of those chosen.
+        output_all_scores: each step gives the scores of all candidates, (b, k, v), instead of the chosen ones.
 
     Raises:
         WrongType: (TypeError) `cell` is no cell, or `output_layer` no layer.

@@ -1,4 +1,4 @@
-"""A cell's state in a beam search: rows and beams, (b * k, ...) and (b, k, ...), and what of it does not belong to a beam."""
+"""A cell's state in a beam search: tensors (b * k, ...) and (b, k, ...), and the parts that do not belong to a beam."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +14,10 @@ from k3seq.typing import Nested, Tensor
 
 
 def of_beams(function: Callable[[Any], Any], structure: Nested) -> Nested:
-    """`function` of every tensor in the structure that belongs to a beam; what does not is left as it is.
+    """Applies `function` to every tensor of the structure that belongs to a beam, and leaves the others as they are.
 
-    That is an attention memory, which is the same for all beams of a row and so need not move with them; a history of
-    alignments, which is ordered along the beams at the end; and a scalar.
+    The others are attention memories, which are the same for all beams of a row; histories of alignments, which are ordered
+    along the beams at the end; and scalars.
     """
 
     def applied(node):
@@ -46,10 +46,9 @@ def along_beams(structure: Nested, parents: Tensor) -> Nested:
 
 
 def histories_along_beams(structure: Nested, parents: Tensor, lengths: Tensor) -> Nested:
-    """The structure with every history of alignments (t, b * k, s) reordered: an entry stands at the beam whose path it is on.
+    """Reorders every history of alignments (t, b * k, s) along the paths of the beams.
 
-    As in TFA the path is one choice ahead of the alignments: those of a step belong to the beams that the step began with, and
-    are ordered by the beams that it ended with.
+    As in TFA, the alignments of a step, which belong to the beams at its begin, are ordered by the beams at its end.
 
     Args:
         parents: (t, b, k) int. lengths: (b, k) int, from which on a beam keeps its own entries.

@@ -103,7 +103,7 @@ class BahdanauScore(AttentionMechanism):
 
 
 class ContentMechanism(AttentionMechanism):
-    """What softmax and hardmax attention share: a probability by name, and alignments that need none of the step before.
+    """The base of softmax and hardmax attention: a probability by name, and alignments without the previous ones.
 
     Args:
         probability_fn: "softmax", "hardmax", or a function of the scores (b, s). options: of `AttentionMechanism`.

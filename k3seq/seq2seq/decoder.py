@@ -16,7 +16,7 @@ from k3seq.typing import Nested, Tensor
 
 
 class _Protocol:
-    """What `dynamic_decode` reads of a decoder besides `initialize` and `step`."""
+    """The members of a decoder that `dynamic_decode` uses, apart from `initialize` and `step`."""
 
     @property
     def batch_size(self) -> Any:
@@ -40,23 +40,23 @@ class _Protocol:
 
     @property
     def reads(self) -> Nested:
-        """Time-major tensors whose row `time` the step at `time` will want, or None. `read` is then called before each step.
+        """Time-major tensors of which the step at `time` needs row `time`, or None. `read` is then called before each step.
 
-        A loop hands such rows over at far less cost than a step pays that picks them out of the whole, above all in
-        training: the gradient of the whole is then made of rows, too.
+        A loop passes such rows at far less cost than a step that takes them from the whole tensor, above all in training:
+        the gradient of the whole tensor is then made of rows, too.
         """
         return None
 
     def read(self, now: Nested) -> None:
-        """Takes the row of `reads` for the step that follows."""
+        """Receives the row of `reads` for the next step."""
         return None
 
     def begin(self, inputs: Nested, state: Nested, training: bool | None, impute_finished: bool) -> None:
-        """Called between `initialize` and the first step: what must not be done inside of a compiled loop."""
+        """Called between `initialize` and the first step: work that must not be done in a compiled loop."""
         return None
 
     def close(self) -> None:
-        """Called at the end, also after an error: lets go of the tensors of the call."""
+        """Called at the end, also after an error: drops the tensors of the call."""
         return None
 
     def finalize(self, outputs: Nested, final_state: Nested, sequence_lengths: Tensor) -> tuple[Any, Any]:
@@ -76,7 +76,7 @@ class _Protocol:
 
 
 class Decoder(_Protocol, abc.ABC):
-    """A decoder that is no Keras layer and knows its inputs from its constructor."""
+    """A decoder that is not a Keras layer and gets its inputs in its constructor."""
 
     @abc.abstractmethod
     def initialize(self, name: str | None = None) -> tuple[Any, ...]:
@@ -179,17 +179,18 @@ def dynamic_decode(
 
     - called eagerly and on its own: as many as were taken, max(lengths) for a `BasicDecoder`, as in TFA;
     - inside a compiled function, or inside another layer or a model: `maximum_iterations`, or the steps of the training
-      inputs, the smaller of the two. A step that no row takes leaves 0 in the outputs (also in sample ids).
-      Without either number JAX raises, and TensorFlow's graph and eager loops give what was taken.
+      inputs, the smaller of the two. Steps that no row takes are 0 in the outputs (also in sample ids).
+      Where neither number is known, JAX raises, and TensorFlow's graph and eager loops give the steps taken. So does a
+      TensorFlow function whose number of steps is unknown while it is traced.
 
     Args:
         decoder: a `Decoder` or a `BaseDecoder`.
         output_time_major: outputs (t, b, ...) in place of (b, t, ...).
         impute_finished: outputs of rows that have ended are 0 and their state stays as it was; otherwise they compute on.
         maximum_iterations: most steps: an int, or a scalar tensor (not under a trace on JAX); None: until all rows end.
-        parallel_iterations, swap_memory, scope: taken for TFA's sake, without effect.
+        parallel_iterations, swap_memory, scope: not used; TFA has them.
         training: handed to `decoder.step`.
-        enable_tflite_convertible: asks for `maximum_iterations`, as in TFA; without effect on the result.
+        enable_tflite_convertible: needs `maximum_iterations`, as in TFA; no effect on the result.
         **kwargs: `decoder_init_input` and `decoder_init_kwargs`, for a `BaseDecoder`'s `initialize`.
 
     Returns:

@@ -37,7 +37,7 @@ def bernoulli_sample(
     """Draws independent numbers that are 1 with probability `probs`, or `sigmoid(logits)`, and 0 otherwise.
 
     Args:
-        probs, logits: float, of any shape; `probs` goes before `logits`. The others: as in `categorical_sample`.
+        probs, logits: float, of any shape; `probs` takes precedence. The others: as in `categorical_sample`.
 
     Returns:
         (*sample_shape, *shape of probs) of `dtype`, which may be "bool".

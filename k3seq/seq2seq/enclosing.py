@@ -1,4 +1,4 @@
-"""Whose call is running. Keras has no public names for it, so that what is read of it is read here alone."""
+"""The Keras calls and scopes that are open. Keras has no public names for them; only this module reads them."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """Checks of arguments, made on the host: one error, the same on every backend.
 
-A value that a trace does not know yet passes; the loop then clamps what it reads.
+A value that is not known while a function is traced passes; the loop then clamps the indices that it reads.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from k3seq.typing import Tensor
 
 
 class WrongType(UsageError, TypeError):
-    """An argument of another type than the one that is meant: a TypeError as in TFA, and a UsageError."""
+    """An argument of the wrong type: a TypeError as in TFA, and a UsageError."""
 
 
 def type_of(name: str, value: Any, kinds: Any, what: str) -> None:

@@ -37,15 +37,15 @@ def sequence_loss(
 ) -> Tensor:
     """Cross-entropy of each step, weighted, and reduced over steps and rows.
 
-    `average_*` divides the sum by the sum of the weights, `sum_*` by how many of them are not 0; nothing over nothing is 0.
+    `average_*` divides the sum by the sum of the weights, `sum_*` by how many of them are not 0; 0 / 0 is 0.
 
     Args:
-        logits: (b, t, v) float; of half precision they are taken in float32.
+        logits: (b, t, v) float; half precision is cast to float32.
         targets: (b, t) int ids, or (b, t, v) distributions. weights: (b, t) float.
         average_across_timesteps, average_across_batch, sum_over_timesteps, sum_over_batch: 7 of 16 combinations are legal:
             none, or one kind over steps, rows or both.
-        softmax_loss_function: called as f(labels=(b t,), logits=(b t, v)) -> (b t,) in the place of the cross-entropy.
-        name: taken for TFA's sake, without effect.
+        softmax_loss_function: called as f(labels=(b t,), logits=(b t, v)) -> (b t,) instead of the cross-entropy.
+        name: not used; TFA has it.
 
     Returns:
         A tensor with the axes of (b, t) that are not reduced.

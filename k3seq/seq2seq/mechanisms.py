@@ -1,4 +1,4 @@
-"""Attention mechanisms: a score of a query against a memory, and what makes alignments of it.
+"""Attention mechanisms: scores of a query against a memory, and alignments made of them.
 
 The arguments, weights and results are those of `tfa.seq2seq` (TensorFlow Addons 0.23). A memory is state: `prepare_memory` is
 pure, an `AttentionWrapper` carries its result from step to step, and `setup_memory` is TFA's way to hand it over.
@@ -22,20 +22,20 @@ INNER_LAYERS = ("query_layer", "memory_layer")
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class AttentionMechanism(keras.layers.Layer):
-    """What every mechanism is; a subclass defines `calculate_attention(query, state)`.
+    """The base of all mechanisms. A subclass defines `calculate_attention(query, state)`.
 
     Call it with [query (b, units), state (b, s)] once the memory is set up: returns (alignments (b, s), next state). Call it
     with a memory and `setup_memory=True` to set that up: returns the values (b, s, m).
 
     Args:
-        memory: (b, s, m), what to attend to; None: it comes later.
+        memory: (b, s, m); None: `setup_memory` follows.
         probability_fn: alignments of (masked scores (b, s), state).
-        query_layer, memory_layer: Keras layers for query and memory; None: taken as they are.
+        query_layer, memory_layer: Keras layers for query and memory; None: no projection.
         memory_sequence_length: (b,) int, real steps of the rows of memory; None: all.
         score_mask_value: what masked scores are set to; None: the lowest finite number.
 
     Raises:
-        UsageError: `probability_fn` cannot be called, a layer is none, or as in `setup_memory`.
+        UsageError: `probability_fn` cannot be called, a layer is not a Keras layer, or as in `setup_memory`.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class AttentionMechanism(keras.layers.Layer):
         mask: Tensor | None = None,
         setup_memory: bool = False,
         prepare: str | None = None,
-        training: bool | None = None,  # of no effect; a functional model hands it to every layer
+        training: bool | None = None,  # not used; a functional model passes it to every layer
     ) -> Any:
-        if prepare:  # a functional model repeats what `prepare_memory` did
+        if prepare:  # a functional model repeats `prepare_memory`
             return super().__call__(inputs, prepare=prepare)
         if setup_memory:
             memory, *lengths = inputs if isinstance(inputs, list | tuple) else [inputs]
@@ -140,7 +140,7 @@ class AttentionMechanism(keras.layers.Layer):
     def prepare_memory(
         self, memory: Tensor, memory_sequence_length: Tensor | None = None, memory_mask: Tensor | None = None
     ) -> AttentionMemory:
-        """Makes a memory ready for queries; nothing of it stays here.
+        """Makes a memory ready for queries. The mechanism does not keep it.
 
         Args:
             memory: (b, s, m). memory_sequence_length: (b,) int, each in 1..s. memory_mask: (b, s) bool, True = keep.
@@ -159,13 +159,13 @@ class AttentionMechanism(keras.layers.Layer):
             self.build(memory.shape)
         if memory.shape[-1] != self.memory_depth:
             raise UsageError(f"Expected memory of depth {self.memory_depth}. Received: depth {memory.shape[-1]}")
-        # One operation, told the name of its last argument, so that it can stand in a functional model that is saved.
+        # One operation that gets the name of its last argument, so that a functional model can save it.
         return super().__call__(list(given.values()), prepare=list(given)[-1])
 
     def setup_memory(
         self, memory: Tensor, memory_sequence_length: Tensor | None = None, memory_mask: Tensor | None = None
     ) -> None:
-        """Hands over the memory that `AttentionWrapper.get_initial_state` takes next, in the place of an earlier one.
+        """Sets the memory that `AttentionWrapper.get_initial_state` takes next. It replaces an earlier one.
 
         Arguments and errors are those of `prepare_memory`. Inside the call of a model the memory lasts as long as that call.
         """
@@ -266,7 +266,7 @@ class AttentionMechanism(keras.layers.Layer):
     def deserialize_inner_layer_from_config(
         cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """A copy of a config with layers (and a `probability_fn`) in the place of their configs."""
+        """A copy of a config with layers (and a `probability_fn`) instead of their configs."""
         serialised = [name for name in (*INNER_LAYERS, "probability_fn") if isinstance(config.get(name), dict)]
         loaded = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in serialised}
         return {**config, **loaded}

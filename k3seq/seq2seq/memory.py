@@ -1,4 +1,4 @@
-"""The memory that attention looks at: what it consists of, and where it waits between its setup and the first step."""
+"""The memory of attention: its tensors, and where they are kept between setup and the first step."""
 
 import contextlib
 import weakref
@@ -17,7 +17,7 @@ from k3seq.typing import Tensor
 
 
 class AttentionMemory(NamedTuple):
-    """A memory made ready for queries. It is the same at every step and for every beam of a row.
+    """A memory ready for queries. It is the same at every step and for every beam of a row.
 
     keys: (b, s, d), projected. values: (b, s, m), zero where masked. mask: (b, s) bool, True = keep.
     """
@@ -28,7 +28,7 @@ class AttentionMemory(NamedTuple):
 
 
 def check_memory(memory: Any, memory_sequence_length: Tensor | None = None, memory_mask: Tensor | None = None) -> None:
-    """Checks a memory and what tells its padding, on the host where they have values.
+    """Checks a memory and its lengths or mask, on the host where they have values.
 
     Args:
         memory: (b, s, m). memory_sequence_length: (b,) int or None. memory_mask: (b, s) bool or None.
@@ -53,7 +53,7 @@ def check_memory(memory: Any, memory_sequence_length: Tensor | None = None, memo
 
 
 def memory_mask_of(memory: Any, memory_sequence_length: Tensor | None = None, memory_mask: Tensor | None = None) -> Tensor:
-    """The mask (b, s) bool, True = keep, that lengths or a mask stand for; all True where neither is given."""
+    """The mask (b, s) bool, True = keep, of lengths or a mask; all True where neither is given."""
     if memory_mask is not None:
         return ops.cast(memory_mask, "bool")
     if memory_sequence_length is None:
@@ -72,11 +72,11 @@ def _expect_shape(name, found, expected):
 
 
 class MemorySlot:
-    """Where a mechanism's memory waits between its setup and the state that takes it.
+    """Keeps a mechanism's memory between its setup and the state that takes it.
 
-    A memory set up inside the call of a Keras layer or model, or under a stateless scope, is gone when that call ends, so
-    that a trace leaves nothing behind. One set up outside of any is kept until the next; where it has no values (a function
-    traced by hand), only until `take`.
+    A memory set up inside the call of a Keras layer or model, or under a stateless scope, is dropped when that call ends.
+    Any other is kept until the next setup; without values (in a function that is being traced) only until `take`, or until
+    the trace has ended.
     """
 
     def __init__(self):

@@ -22,7 +22,7 @@ class NoisyState(NamedTuple):
 
 
 class MonotonicMechanism(AttentionMechanism):
-    """What both monotonic mechanisms share: bias, noise and the alignments. Its state are the alignments of the step before.
+    """The base of both monotonic mechanisms: bias, noise and alignments. Its state is the previous alignments.
 
     The scores get the learnt bias `attention_score_bias`, are masked, get noise, and become the probabilities to stop at an
     entry: their sigmoid, or in mode "hard" 1 where they are positive.
@@ -43,7 +43,7 @@ class MonotonicMechanism(AttentionMechanism):
         self.attention_score_bias = self.add_weight(
             name="attention_score_bias", shape=(), initializer=self.attention_score_bias_initializer
         )
-        if self.sigmoid_noise > 0:  # counts the decodings, so that each has noise of its own
+        if self.sigmoid_noise > 0:  # counts the decodings: each gets other noise
             self.draws = self.add_weight(name="draws", shape=(), dtype="int32", initializer="zeros", trainable=False)
 
     def initial_alignments(self, batch_size: Any, dtype: Any = None) -> Tensor:
@@ -101,8 +101,8 @@ class LuongMonotonicAttention(LuongScore, MonotonicMechanism):
 
     Args:
         units, memory, memory_sequence_length, scale, score_mask_value: as in `LuongAttention`.
-        sigmoid_noise: standard deviation of the noise on the scores, which teaches them to be decided; 0: none. It comes at
-            inference, too, as in TFA.
+        sigmoid_noise: standard deviation of the noise on the scores, which drives them to 0 or 1; 0: none. As in TFA it is
+            added at inference, too.
         sigmoid_noise_seed: int; None: drawn from Python's `random`, which `keras.utils.set_random_seed` seeds.
         score_bias_init: initial value of the scores' bias; negative for long memories.
         mode: "parallel", "recursive" or "hard", see `monotonic_attention`.

@@ -1,4 +1,4 @@
-"""What the decoders do with the layers and tables that they are given: build, load, look up."""
+"""Helpers of the decoders for their layers and embedding tables: build, load, look up."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ class OutputShape(tuple):
 
 
 def build_cell(cell: Any, inputs_shape: Shape, state_shape: Nested = None) -> None:
-    """Builds a cell that is not built. A cell that attends reads the depth of its memory off the shapes of the state."""
+    """Builds a cell that is not built. A cell with attention gets the depth of its memory from the state's shapes."""
     if getattr(cell, "built", True):
         return
     wants_state = "state_shape" in inspect.signature(cell.build).parameters
@@ -37,12 +37,12 @@ def build_cell(cell: Any, inputs_shape: Shape, state_shape: Nested = None) -> No
 
 
 def depth_of(embedding_fn: Any) -> int | None:
-    """The depth of the embeddings that a layer makes of ids (b,), or None for a function that is no layer."""
+    """The depth of the embeddings that a layer makes of ids (b,), or None for a function that is not a layer."""
     return embedding_fn.compute_output_shape((None,))[-1] if isinstance(embedding_fn, keras.layers.Layer) else None
 
 
 def table_shape(shape: Any) -> Shape:
-    """The shape of an embedding table, which may come alone in a list."""
+    """The shape of an embedding table, which may be in a list of one."""
     return shape[0] if len(shape) == 1 and isinstance(shape[0], list | tuple) else shape
 
 
@@ -53,5 +53,5 @@ def as_table(embedding: Any) -> Tensor:
 
 
 def loaded_parts(config: Mapping[str, Any], names: Iterable[str], custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy of a config with the objects in the place of their configs."""
+    """A copy of a config with the objects instead of their configs."""
     return {**config, **{name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in names}}

@@ -15,9 +15,9 @@ from k3seq.typing import Nested, Tensor
 class Recurrence:
     """The recurrence over (state, inputs, finished, lengths) of one call of `dynamic_decode`.
 
-    Of the state only what changes from step to step is carried along. An `AttentionMemory` stays outside: carried, a copy of it
-    would be kept for the gradient of every step. An `AlignmentHistory` grows, which a compiled loop cannot have: every step
-    gets an empty one, and the row that it appends leaves the loop among the outputs.
+    The loop carries only the parts of the state that change. An `AttentionMemory` stays outside: a carried one would be copied
+    for the gradient of every step. An `AlignmentHistory` grows, which a compiled loop does not allow: every step gets an empty
+    one, and the row that it appends is an output of the loop.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ def _like(pattern, value, what):
 
 
 def _choose(finished, old, new):
-    """Row by row `old` where finished, else `new`; what has no batch axis is always `new`."""
+    """Row by row `old` where finished, else `new`; a tensor without a batch axis is always `new`."""
     after = len(new.shape) - len(finished.shape)
     if after < 0:
         return new

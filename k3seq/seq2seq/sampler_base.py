@@ -1,4 +1,4 @@
-"""What every sampler has in common, and the one made of the user's own functions."""
+"""The base of all samplers, and `CustomSampler`, made of the user's functions."""
 
 import abc
 import random
@@ -26,8 +26,8 @@ class Sampler(abc.ABC):
             ids = sampler.sample(time, outputs, state)
             finished, inputs, state = sampler.next_inputs(time, outputs, state, ids)
 
-    `initialize` takes the tensors of one decoding; `dynamic_decode` lets go of them at its end. A sampler of your own needs the
-    six abstract names; what else stands here has a default.
+    `initialize` takes the tensors of one decoding; `dynamic_decode` drops them at its end. A subclass defines the six abstract
+    names; the others have defaults.
     """
 
     step = None
@@ -68,34 +68,34 @@ class Sampler(abc.ABC):
 
     @property
     def reads(self) -> Nested:
-        """Time-major tensors whose row `time` `next_inputs` will want at that time, or None; see `BaseDecoder.reads`."""
+        """Time-major tensors of which `next_inputs` needs row `time` at that time, or None; see `BaseDecoder.reads`."""
         return None
 
     def read(self, now: Nested) -> None:
-        """Takes the row of `reads` for the step that follows."""
+        """Receives the row of `reads` for the next step."""
         return None
 
     @property
     def reads_only(self) -> bool:
-        """Whether the next inputs depend on nothing that the decoder computes, so that outputs can be finished all at once."""
+        """Whether the next inputs do not depend on the outputs, so that the output layer can run once for all steps."""
         return False
 
     @property
     def layers(self) -> list[Any]:
-        """Layers that the sampler calls; a `BasicDecoder` has their weights among its own."""
+        """Layers that the sampler calls; a `BasicDecoder` tracks their weights."""
         return []
 
     @property
     def variables(self) -> list[Any]:
-        """Variables that the sampler reads; a `BasicDecoder` has them among its own, so that jit sees their values."""
+        """Variables that the sampler reads; a `BasicDecoder` tracks them, so that compiled code reads their current values."""
         return [] if self.step is None else [self.step]
 
     def depth(self, inputs_shape: Any, auxiliary_inputs_shape: Shape | None = None) -> int | None:
-        """Size of the first inputs' last axis as far as shapes of the call tell it, or None."""
+        """Size of the first inputs' last axis as far as the shapes of the call show it, or None."""
         return table_shape(inputs_shape)[-1] if inputs_shape else None
 
     def steps(self, inputs_shape: Any) -> int | None:
-        """Steps of the inputs as far as their shape tells it, or None."""
+        """Steps of the inputs as far as their shape shows it, or None."""
         return None
 
     def advance(self, training: bool | None) -> None:
@@ -103,7 +103,7 @@ class Sampler(abc.ABC):
         return None
 
     def release(self) -> None:
-        """Lets go of the tensors of the call."""
+        """Drops the tensors of the call."""
         for name in self._held:
             vars(self).pop(name, None)
 
@@ -137,7 +137,7 @@ class SizedByCall(Sampler):
 
 
 def as_config(name: str, function: Any) -> Any:
-    """A function, layer or schedule in a form that a `.keras` file can hold.
+    """The serialised form of a function, layer or schedule.
 
     Raises:
         UsageError: for a function that loading could not find again.
@@ -185,7 +185,7 @@ def seeded(seed: int | None) -> int:
 
 
 def draw_key(seed: int, name: str, step: Any) -> Tensor:
-    """The key of one decoding, a tensor: `seed`, what it is for, and the decoding's number."""
+    """The key of one decoding, a tensor: from the seed, a name for its use, and the decoding's number."""
     return ops.convert_to_tensor(fold(key(seed, name), step))
 
 

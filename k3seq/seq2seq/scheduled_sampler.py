@@ -27,7 +27,7 @@ from k3seq.typing import Nested, Shape, Tensor
 
 
 class _Scheduled(TrainingSampler):
-    """What both scheduled samplers share: the probability, fixed or a schedule, and the count of training calls."""
+    """The base of both scheduled samplers: the probability, fixed or a schedule, and the count of training calls."""
 
     _held = (*TrainingSampler._held, "_probability", "_keys")
 
@@ -79,7 +79,7 @@ class _Scheduled(TrainingSampler):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class ScheduledEmbeddingTrainingSampler(_Scheduled):
-    """Teacher forcing that now and then takes an id drawn from the outputs in the place of the next input.
+    """Teacher forcing that sometimes replaces the next input by an id drawn from the outputs.
 
     Sample ids are the drawn ids, -1 where none was drawn. Draws depend on the seeds, the step and the time alone: the same on
     every backend.
@@ -147,7 +147,7 @@ class ScheduledEmbeddingTrainingSampler(_Scheduled):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class ScheduledOutputTrainingSampler(_Scheduled):
-    """Teacher forcing that now and then takes the outputs themselves as the next input.
+    """Teacher forcing that sometimes takes the outputs themselves as the next input.
 
     Sample ids are 1 where it did, else 0. The call may be given `auxiliary_inputs` (b, t, a), which follow every input.
 

@@ -34,7 +34,7 @@ class TrainingSampler(SizedByCall):
         """Begins to read.
 
         Args:
-            inputs: structure of tensors (b, t, ...). sequence_length: (b,) int, steps of each row; goes before `mask`.
+            inputs: structure of tensors (b, t, ...). sequence_length: (b,) int, steps of each row; `mask` is then not used.
             mask: (b, t) bool, True on the steps of a row, which come first. Neither: all steps of all rows.
 
         Returns:
