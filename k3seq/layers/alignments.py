@@ -40,7 +40,9 @@ def hardmax(logits):
         The same shape and dtype.
     """
     logits = ops.convert_to_tensor(logits)
-    return ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1], dtype=logits.dtype)
+    largest = ops.cast(logits == ops.max(logits, axis=-1, keepdims=True), "int32")
+    # Not by `ops.argmax`, which returns 0 on TensorFlow where the largest entry is the lowest finite number.
+    return ops.cast(ops.where(ops.cumsum(largest, axis=-1) == 1, largest, 0), logits.dtype)
 
 
 def safe_cumprod(x, axis=0, exclusive=False, reverse=False):

@@ -129,7 +129,11 @@ def categorical(key, logits):
     space = _space(key, logits)
     key, logits = _there(space, key), _cast(space, logits, "float32")
     noise = gumbel(key, tuple(space.shape(logits))[len(key.shape) - 1 :])
-    return _cast(space, space.argmax(logits + noise, axis=-1), "int32")
+    noisy = logits + noise
+    size = noisy.shape[-1]
+    # `ops.argmax` returns 0 on TensorFlow where the largest entry is the lowest finite number.
+    found = space.where(noisy == space.max(noisy, axis=-1, keepdims=True), space.arange(size, dtype="int32"), size - 1)
+    return _cast(space, space.min(found, axis=-1), "int32")
 
 
 def permutation(key, n):
