@@ -1,5 +1,7 @@
 """JAX: state goes in and comes out, and the whole step is one jitted function."""
 
+import contextlib
+
 import jax
 import keras
 import numpy as np
@@ -117,6 +119,28 @@ def _current(variables, scope):
 
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
+
+    def fit(self, *args, **kwargs):
+        with self._variables_kept():
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        with self._variables_kept():
+            return super().evaluate(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _variables_kept(self):
+        """Gives the variables their values back after an error: Keras empties them during `fit` and `evaluate`."""
+        variables = [*self.variables, *(self.optimizer.variables if self.optimizer else ()), *self.metrics_variables]
+        before = [(variable, variable._value) for variable in variables]
+        try:
+            yield
+        except BaseException:
+            self.jax_state_sync()
+            for variable, value in before:
+                if variable._value is None and value is not None and not value.is_deleted():
+                    variable._value = value
+            raise
 
     def _train_on(self, batch):
         # Keras puts each array of a batch on the device by itself, twice, and sets every mean to zero by an operation: longer

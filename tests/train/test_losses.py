@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from golden import relative_error
+from k3seq.errors import UsageError
 from k3seq.train.losses import TokenCrossentropy, token_crossentropies, token_crossentropy
 from oracles import training as oracle
 
@@ -119,5 +120,5 @@ def test_a_compiled_loss_is_saved_and_loaded_with_its_smoothing():
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0, float("nan")])
 def test_a_smoothing_outside_of_zero_and_one_is_refused(smoothing):
-    with pytest.raises(ValueError, match=r"Expected label_smoothing in \[0, 1\). Received: label_smoothing="):
+    with pytest.raises(UsageError, match=r"Expected label_smoothing to be a number in \[0, 1\). Received: label_smoothing="):
         TokenCrossentropy(label_smoothing=smoothing)
