@@ -15,19 +15,20 @@ from k3seq.runtime import matrix as matrix_file
 
 COUNTS = ("passed", "failed", "skipped", "xfailed")
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+ONCE = "once"
 _NO_TESTS = 5  # pytest's exit code
 
 
 def matrix(names=(), arguments=(), workers=None):
     """Runs pytest in the working directory once per backend, output as it comes, and prints a table.
 
-    Tests marked `once` run on the last backend only: the matrix has those first that compile, and take longer. Where several
-    backends run at a time, they share the cores, and each line of output begins with the backend's name.
+    With several backends, the tests marked `once` are a run apart, on the last of them, and a row of the table named `once`.
+    Runs at the same time share the cores, and each line of output begins with the name of its run.
 
     Args:
         names: backends in the order to run them; none means all of the matrix.
         arguments: for pytest.
-        workers: backends at a time; None: as many as there are cores.
+        workers: runs at a time; None: as many as there are cores.
     Returns:
         `{"backends": [{"backend", "passed", "failed", "skipped", "xfailed", "seconds", "exit", "note"}], "exit_code"}`. The
         exit code is 1 when a run failed, when a backend that is not optional is missing, or when no test ran at all.
@@ -42,20 +43,27 @@ def matrix(names=(), arguments=(), workers=None):
     if workers is not None and workers < 1:
         raise UsageError(f"Expected --workers of at least 1. Received: {workers}")
     there = [entry.name for entry in entries if matrix_file.installed(entry.name, known) is not None]
-    asked = {name: list(arguments) if name == there[-1] else without_once(arguments) for name in there}
-    done = _all_tests(asked, min(workers or os.cpu_count() or 1, len(there)))
+    runs = {name: (name, list(arguments)) for name in there}
+    if len(there) > 1:
+        runs = {name: (name, and_marked(arguments, "not once")) for name in there[:-1]}
+        # Before the last backend: the first ones compile and take longest, so that the cores are evenly used to the end.
+        runs[ONCE] = there[-1], and_marked(arguments, "once")
+        runs[there[-1]] = there[-1], and_marked(arguments, "not once")
+    done = _all_tests(runs, min(workers or os.cpu_count() or 1, max(len(runs), 1)))
     rows = [
         done.get(entry.name) or {"backend": entry.name, "note": f"missing: {entry.install}", "ok": entry.optional}
         for entry in entries
     ]
+    if done.get(ONCE, {}).get("exit", _NO_TESTS) != _NO_TESTS:
+        rows.append(done[ONCE])
     ran = [row for row in rows if row.get("exit") not in (None, _NO_TESTS)]
     _show(rows)
     failed = not ran or not all(row["ok"] for row in rows)
     return {"backends": rows, "exit_code": int(failed)}
 
 
-def without_once(arguments):
-    """The arguments with the tests marked `once` left out, together with what `-m` of theirs asks for."""
+def and_marked(arguments, expression):
+    """The arguments of pytest with `expression` added to the marker expression that they hold."""
     kept, expressions = [], []
     waiting = iter(arguments)
     for argument in waiting:
@@ -65,26 +73,26 @@ def without_once(arguments):
             expressions = [argument[2:]]
         else:
             kept.append(argument)
-    return [*kept, "-m", " and ".join([*(f"({e})" for e in expressions if e), "not once"])]
+    return [*kept, "-m", " and ".join([*(f"({e})" for e in expressions if e), expression])]
 
 
-def _all_tests(asked, workers):
-    """The rows of `{backend: arguments}`, run by so many workers in that order."""
+def _all_tests(runs, workers):
+    """The rows of `{name: (backend, arguments)}`, run by so many workers in that order."""
     from rich.console import Console
 
     if workers <= 1:
         rows = {}
-        for name, arguments in asked.items():
+        for name, (backend, arguments) in runs.items():
             Console().rule(name)
             sys.stdout.flush()
-            rows[name] = _tests(name, arguments)
+            rows[name] = _tests(name, backend, arguments)
         return rows
-    running, pool, width = [], ThreadPoolExecutor(workers), max(map(len, asked))
+    running, pool, width = [], ThreadPoolExecutor(workers), max(map(len, runs))
     try:
         share = str(max(1, (os.cpu_count() or 1) // workers))  # threads beyond it would wait for each other
         rows = {
-            name: pool.submit(_tests, name, arguments, f"{name:>{width}} | ", running, dict.fromkeys(THREADS, share))
-            for name, arguments in asked.items()
+            name: pool.submit(_tests, name, backend, arguments, f"{name:>{width}} | ", running, dict.fromkeys(THREADS, share))
+            for name, (backend, arguments) in runs.items()
         }
         return {name: row.result() for name, row in rows.items()}
     except BaseException:  # Ctrl-C in this process alone: the others must not go on
@@ -96,11 +104,11 @@ def _all_tests(asked, workers):
         pool.shutdown()
 
 
-def _tests(name, arguments, prefix=None, running=None, defaults=None):
-    """The row of one backend. With a prefix, every line of output begins with it; `running` gathers the process. The
+def _tests(name, backend, arguments, prefix=None, running=None, defaults=None):
+    """The row of one run of pytest. With a prefix, every line of output begins with it; `running` gathers the process. The
     environment counts before `defaults`."""
     environment = (
-        (defaults or {}) | os.environ | {"KERAS_BACKEND": name} | ({} if prefix is None else {"PYTHONUNBUFFERED": "1"})
+        (defaults or {}) | os.environ | {"KERAS_BACKEND": backend} | ({} if prefix is None else {"PYTHONUNBUFFERED": "1"})
     )
     pipes = (
         {} if prefix is None else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}

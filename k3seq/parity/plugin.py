@@ -25,6 +25,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "parity: compares backends; every test with the fixture `parity` bears it")
+    config.addinivalue_line("markers", "once: does not depend on the backend; `k3seq matrix` runs it on one backend only")
     for name in config.getoption("--parity-report"):
         path = pathlib.Path(name)
         if path.suffix not in SUFFIXES or not path.absolute().parent.is_dir():

@@ -46,9 +46,10 @@ def matrix_rows(project, *arguments, **more):
     return done, [(r["backend"], *(r.get(c) for c in matrix_command.COUNTS), r.get("exit"), r["ok"]) for r in rows]
 
 
-def test_matrix_runs_every_backend_and_what_is_marked_once_on_the_last(project):
+def test_matrix_runs_every_backend_and_what_is_marked_once_apart_on_the_last(project):
     done, rows = matrix_rows(project)
-    assert rows == [("first", 2, 0, 1, 1, 0, True), ("second", 3, 0, 1, 1, 0, True), ("gone", *[None] * 5, True)]
+    each = (2, 0, 1, 1, 0, True)
+    assert rows == [("first", *each), ("second", *each), ("gone", *[None] * 5, True), ("once", 1, 0, 0, 0, 0, True)]
     assert done.returncode == 0 and "missing: pip install gone" in done.stdout
 
 
@@ -57,7 +58,7 @@ def test_side_by_side_the_rows_are_the_same_and_lines_bear_the_backend(project):
     beside, two = matrix_rows(project, "--workers", "2")
     assert one == two and alone.returncode == beside.returncode == 0
     lines = [line for line in beside.stdout.splitlines() if " passed" in line and "|" in line]
-    assert sorted(line.split("|")[0].strip() for line in lines) == ["first", "second"]
+    assert sorted(line.split("|")[0].strip() for line in lines) == ["first", "once", "second"]
     assert "first | " not in alone.stdout
     assert "at least 1. Received: 0" in matrix_rows(project, "--workers", "0")[0].stderr
 
@@ -76,13 +77,19 @@ def test_side_by_side_backends_share_the_cores_unless_told_otherwise(project, mo
 def test_matrix_fails_when_one_backend_fails_and_still_runs_the_rest(project):
     done, rows = matrix_rows(project, FAIL_ON="first")
     assert done.returncode == 1
-    assert [(r[0], r[2], r[-1]) for r in rows] == [("first", 1, False), ("second", 0, True), ("gone", None, True)]
+    assert [(r[0], r[2], r[-1]) for r in rows] == [
+        ("first", 1, False),
+        ("second", 0, True),
+        ("gone", None, True),
+        ("once", 0, True),
+    ]
 
 
 def test_matrix_passes_arguments_on_and_keeps_their_marker(project):
     done, rows = matrix_rows(project, "--backends", "second,first", "-m", "slow or once", "-v")
     assert done.returncode == 1 and "test_it.py::test_second_fails" in done.stdout
-    assert [r[:3] for r in rows] == [("second", 1, 0), ("first", 1, 1)]  # `test_once` runs on `first` now, and minds
+    # `test_once` runs on `first` now, where it fails
+    assert [r[:3] for r in rows] == [("second", 1, 0), ("first", 1, 0), ("once", 0, 1)]
 
 
 def test_matrix_fails_when_a_backend_is_missing_that_is_not_optional(project):
@@ -91,10 +98,10 @@ def test_matrix_fails_when_a_backend_is_missing_that_is_not_optional(project):
     assert matrix_rows(project)[0].returncode == 1
 
 
-def test_matrix_fails_when_no_test_ran_at_all_but_not_when_only_the_last_had_any(project):
+def test_matrix_fails_when_no_test_ran_at_all_but_not_when_only_one_run_had_any(project):
     assert matrix_rows(project, "-k", "nothing_of_that_name")[0].returncode == 1
     done, rows = matrix_rows(project, "-k", "test_once")
-    assert done.returncode == 0 and [r[-2] for r in rows] == [5, 0, None]
+    assert done.returncode == 0 and [r[-2] for r in rows] == [5, 5, None, 0]
 
 
 def test_matrix_reports_a_crash_as_a_row(project):
@@ -108,10 +115,10 @@ def test_matrix_reports_a_crash_as_a_row(project):
 
 @pytest.mark.parametrize(
     "arguments, expression",
-    [([], "not once"), (["-m", "a or b"], "(a or b) and not once"), (["-ma", "-k", "x"], "(a) and not once")],
+    [([], "once"), (["-m", "a or b"], "(a or b) and once"), (["-ma", "-k", "x"], "(a) and once")],
 )
 def test_the_marker_of_the_caller_is_kept(arguments, expression):
-    assert matrix_command.without_once(arguments)[-2:] == ["-m", expression]
+    assert matrix_command.and_marked(arguments, "once")[-2:] == ["-m", expression]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
