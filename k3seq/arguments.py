@@ -14,8 +14,7 @@ from k3seq.errors import UsageError
 def integer(minimum: int, maximum: int | None = None, /, **values: Any) -> None:
     """Raises UsageError unless each value is an integer of at least `minimum` and at most `maximum` (None: no limit)."""
     for name, value in values.items():
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole or value < minimum or maximum is not None and value > maximum:
+        if not _is(numbers.Integral, value) or value < minimum or maximum is not None and value > maximum:
             limits = f"of at least {minimum}" if maximum is None else f"in {minimum}..{maximum}"
             raise UsageError(f"Expected {name} to be an integer {limits}. Received: {name}={value!r}")
 
@@ -28,8 +27,7 @@ def positive(**values: Any) -> None:
 def real(minimum: float, maximum: float, /, *, below: bool = False, **values: Any) -> None:
     """Raises UsageError unless each value is a number in [minimum, maximum], or in [minimum, maximum) where `below`."""
     for name, value in values.items():
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not number or not minimum <= value <= maximum or below and value == maximum:
+        if not _is(numbers.Real, value) or not minimum <= value <= maximum or below and value == maximum:
             interval = f"[{minimum:g}, {maximum:g}{')' if below else ']'}"
             raise UsageError(f"Expected {name} to be a number in {interval}. Received: {name}={value!r}")
 
@@ -51,3 +49,7 @@ def divisible(divisor: str, /, **values: Any) -> None:
             raise UsageError(
                 f"Expected {name} to be a multiple of {divisor}. Received: {name}={value!r}, {divisor}={values[divisor]!r}"
             )
+
+
+def _is(kind: type, value: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -76,8 +76,8 @@ def test_both_directions_equal_float64(kind, lengths, padding):
     made = both(D, padding=padding)
     made.build((None, None, X))
     weights = [oracle.random_weights(np.random.default_rng(seed), X, D, gates) for seed in (0, 1)]
-    filled(made.ahead, weights[0])
-    filled(made.behind, weights[1])
+    filled(made.forward_layer, weights[0])
+    filled(made.backward_layer, weights[1])
     x = drawn(B, S, X)
     expected, ahead, back = oracle.bidirectional(x, *weights, masks(lengths, padding), cell=cell)
     lengths = None if lengths is None else np.array(lengths, "int32")

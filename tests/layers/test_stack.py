@@ -24,7 +24,7 @@ def stack(kind, num_bidirectional, **options):
     made.build((None, None, X))
     gates, weights = (4 if kind == "lstm" else 3), []
     for index, layer in enumerate(made.recurrent):
-        parts = [layer.ahead, layer.behind] if index < num_bidirectional else [layer]
+        parts = [layer.forward_layer, layer.backward_layer] if index < num_bidirectional else [layer]
         inputs, units = (D if index else X), (D // 2 if index < num_bidirectional else D)
         weights.append(
             [oracle.random_weights(np.random.default_rng(7 * index + i), inputs, units, gates) for i in range(len(parts))]
