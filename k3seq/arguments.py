@@ -15,7 +15,7 @@ def integer(minimum: int, maximum: int | None = None, /, **values: Any) -> None:
     """Raises UsageError unless each value is an integer of at least `minimum` and at most `maximum` (None: no limit)."""
     for name, value in values.items():
         if not _is(numbers.Integral, value) or value < minimum or maximum is not None and value > maximum:
-            limits = f"of at least {minimum}" if maximum is None else f"in {minimum}..{maximum}"
+            limits = f"of at least {minimum}" if maximum is None else f"in {minimum}..{_shown(maximum)}"
             raise UsageError(f"Expected {name} to be an integer {limits}. Received: {name}={value!r}")
 
 
@@ -53,3 +53,9 @@ def divisible(divisor: str, /, **values: Any) -> None:
 
 def _is(kind: type, value: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _shown(bound: int) -> str:
+    """2**64 - 1 as a power, which is easier to read than its 20 digits."""
+    bits = bound.bit_length()
+    return f"2**{bits}-1" if bits > 16 and bound == 2**bits - 1 else str(bound)

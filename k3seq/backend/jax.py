@@ -120,17 +120,9 @@ def _current(variables, scope):
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
 
-    def fit(self, *args, **kwargs):
-        with self._variables_kept():
-            return super().fit(*args, **kwargs)
-
-    def evaluate(self, *args, **kwargs):
-        with self._variables_kept():
-            return super().evaluate(*args, **kwargs)
-
     @contextlib.contextmanager
     def _variables_kept(self):
-        """Gives the variables their values back after an error: Keras empties them during `fit` and `evaluate`."""
+        # Keras empties the variables during `fit` and `evaluate`.
         variables = [*self.variables, *(self.optimizer.variables if self.optimizer else ()), *self.metrics_variables]
         before = [(variable, variable._value) for variable in variables]
         try:

@@ -4,6 +4,8 @@ A step is: losses of the batch -> gradient -> dense gradient -> global norm -> r
 writes only the differentiation and the way state travels; everything else stands here once.
 """
 
+import contextlib
+
 import keras
 from keras import ops, tree
 from keras.src.utils.python_utils import pythonify_logs
@@ -173,6 +175,18 @@ class StepContract:
         if keep is not True:
             value, weight = ops.where(keep, value, 0.0), ops.where(keep, weight, 0.0)
         mean.update_state(value, sample_weight=weight)
+
+    def fit(self, *args, **kwargs):
+        with self._variables_kept():
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        with self._variables_kept():
+            return super().evaluate(*args, **kwargs)
+
+    def _variables_kept(self):
+        """A context that gives the variables their values back after an error, where a backend needs it."""
+        return contextlib.nullcontext()
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         made = self.compiled and self.built and self.optimizer.built and self.train_function is not None

@@ -130,13 +130,7 @@ class _Block(_ExplicitMask):
     """What encoder and decoder blocks share: their sizes and the two dense layers."""
 
     def __init__(
-        self,
-        embed_dim: int,
-        dense_dim: int,
-        num_heads: int,
-        key_dim: int | None = None,
-        dropout: float = 0.0,
-        **kwargs: Any,
+        self, embed_dim: int, dense_dim: int, num_heads: int, key_dim: int | None = None, dropout: float = 0.0, **kwargs: Any
     ):
         super().__init__(**kwargs)
         arguments.positive(embed_dim=embed_dim, dense_dim=dense_dim, num_heads=num_heads)
@@ -196,13 +190,7 @@ class TransformerEncoder(_Block):
     """
 
     def __init__(
-        self,
-        embed_dim: int,
-        dense_dim: int,
-        num_heads: int,
-        key_dim: int | None = None,
-        dropout: float = 0.0,
-        **kwargs: Any,
+        self, embed_dim: int, dense_dim: int, num_heads: int, key_dim: int | None = None, dropout: float = 0.0, **kwargs: Any
     ):
         super().__init__(embed_dim, dense_dim, num_heads, key_dim, dropout, **kwargs)
         self.attention = self._attention("attention")
@@ -231,13 +219,7 @@ class TransformerDecoder(_Block):
     """
 
     def __init__(
-        self,
-        embed_dim: int,
-        dense_dim: int,
-        num_heads: int,
-        key_dim: int | None = None,
-        dropout: float = 0.0,
-        **kwargs: Any,
+        self, embed_dim: int, dense_dim: int, num_heads: int, key_dim: int | None = None, dropout: float = 0.0, **kwargs: Any
     ):
         super().__init__(embed_dim, dense_dim, num_heads, key_dim, dropout, **kwargs)
         self.self_attention = self._attention("self_attention")

@@ -125,9 +125,7 @@ def _orthogonal(stream: Stream, shape: tuple[int, ...]) -> NDArray[Any]:
     return (q.T if rows < columns else q).reshape(shape)
 
 
-def _variance_scaling(
-    stream: Stream, shape: tuple[Any, ...], scale: float, mode: str, distribution: str
-) -> NDArray[Any]:
+def _variance_scaling(stream: Stream, shape: tuple[Any, ...], scale: float, mode: str, distribution: str) -> NDArray[Any]:
     receptive = math.prod(shape[:-2])
     fan_in, fan_out = (shape[0], shape[0]) if len(shape) == 1 else (shape[-2] * receptive, shape[-1] * receptive)
     variance = scale / max(1.0, {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode])

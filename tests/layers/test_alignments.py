@@ -7,7 +7,6 @@ from keras import ops
 
 import golden
 from k3seq import backend
-from k3seq.errors import UsageError
 from k3seq.layers.alignments import hardmax, mask_scores, monotonic_attention, safe_cumprod, softmax
 from k3seq.runtime.workers import launch
 
@@ -101,11 +100,6 @@ def test_a_certain_reader_stops_at_the_first_entry_it_may():
     for mode in ("recursive", "hard"):  # "parallel" divides by the product of what is left: 0 here
         stopped = monotonic_attention(p, np.array([[0.0, 1.0, 0.0, 0.0]], "float32"), mode)
         np.testing.assert_allclose(ops.convert_to_numpy(stopped), [[0, 0, 1, 0]], atol=1e-6)
-
-
-def test_an_unknown_mode_is_refused():
-    with pytest.raises(UsageError, match="Expected mode of parallel, recursive, hard. Received: mode='soft'"):
-        monotonic_attention(np.ones((1, 2), "float32"), np.ones((1, 2), "float32"), "soft")
 
 
 def test_the_gradient_of_a_cumulative_product_exists_at_a_factor_of_zero():

@@ -37,17 +37,3 @@ def test_one_token_at_an_offset_equals_its_place_in_the_row(positions):
         one = ops.convert_to_numpy(layer(TOKENS[:, t : t + 1], offset=np.full(2, t, "int32")))
         np.testing.assert_array_equal(one[:, 0], whole[:, t])
     assert np.abs(ops.convert_to_numpy(layer(TOKENS[:, 1:2]))[:, 0] - whole[:, 1]).max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(vocabulary_size=0, embed_dim=4), "vocabulary_size=0"),
-        (dict(vocabulary_size=5, embed_dim=4, positions="rotary", max_steps=3), "positions='rotary'"),
-        (dict(vocabulary_size=5, embed_dim=4, positions="learned"), "max_steps=None"),
-        (dict(vocabulary_size=5, embed_dim=4, max_steps=3), "max_steps=3"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        TokenEmbedding(**arguments)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from k3seq.errors import UsageError
 from k3seq.layers.sliding.ragged import ToDense, pack_rows, pad_rows, to_dense, unpack_rows
 
 ROWS = [[3, 4], [], [5, 6, 7, 8]]
@@ -27,7 +28,7 @@ def test_unpacking_gives_the_rows_that_were_packed():
 
 @pytest.mark.parametrize("row_splits", [[1, 2], [0, 2, 1], [0, 9], [[0, 1]], []])
 def test_splits_that_are_no_splits_are_refused(row_splits):
-    with pytest.raises(ValueError, match="Expected .* Received"):
+    with pytest.raises(UsageError, match="Expected .* Received"):
         unpack_rows([1, 2, 3], row_splits)
 
 
@@ -35,7 +36,7 @@ def test_padding_refuses_a_row_longer_than_the_width():
     tokens, lengths = pad_rows(ROWS, 4)
     assert tokens.tolist() == [[3, 4, 0, 0], [0, 0, 0, 0], [5, 6, 7, 8]]
     assert lengths.tolist() == [2, 0, 4]
-    with pytest.raises(ValueError, match="Expected each dec row to have at most 3 tokens. Received: dec row 2 with 4 tokens"):
+    with pytest.raises(UsageError, match="Expected each dec row to have at most 3 tokens. Received: dec row 2 with 4 tokens"):
         pad_rows(ROWS, 3, "dec row")
 
 
@@ -86,5 +87,5 @@ def test_the_layer_comes_back_from_its_config():
 
 @pytest.mark.parametrize("arguments", [{"width": 0}, {"width": 3, "keep": "middle"}])
 def test_an_impossible_width_or_side_is_refused(arguments):
-    with pytest.raises(ValueError, match="Expected .* Received"):
+    with pytest.raises(UsageError, match="Expected .* Received"):
         ToDense(**arguments)

@@ -7,7 +7,6 @@ from keras import ops, tree
 
 from golden import relative_error
 from k3seq import backend
-from k3seq.errors import UsageError
 from k3seq.layers.gru import GRU, BidirectionalGRU
 from k3seq.layers.lstm import LSTM, BidirectionalLSTM
 from k3seq.layers.recurrent import reverse_rows, to_left, to_right
@@ -188,12 +187,3 @@ def test_saved_and_loaded_it_gives_the_same_output(kind, both, tmp_path):
     x, n = drawn(B, S, X), np.array([4, 1, 6], "int32")
     np.testing.assert_array_equal(ops.convert_to_numpy(model([x, n])), ops.convert_to_numpy(again([x, n])))
     assert again.layers[-1].padding == "left"
-
-
-@kinds
-def test_bad_arguments_are_named(kind):
-    for both in (0, 1):
-        with pytest.raises(UsageError, match="padding to be one of right, left. Received: padding='middle'"):
-            KINDS[kind][both](2, padding="middle")
-        with pytest.raises(UsageError, match="units=0"):
-            KINDS[kind][both](0)

@@ -6,7 +6,6 @@ import pytest
 from keras import ops, tree
 
 from golden import relative_error
-from k3seq.errors import UsageError
 from k3seq.layers.stack import RecurrentStack
 from oracles import lstm as oracle
 
@@ -86,17 +85,3 @@ def test_saved_and_loaded_it_gives_the_same_output(tmp_path):
     x = drawn(B, S, X)
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(ops.convert_to_numpy(model(x)), ops.convert_to_numpy(again(x)))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("rnn", 4), "kind to be one of lstm, gru. Received: kind='rnn'"),
-        (("lstm", 4, 0), "num_layers of at least 1"),
-        (("lstm", 4, 1, 2), "num_bidirectional in 0..num_layers"),
-        (("lstm", 3, 1, 1), "even number of units"),
-    ],
-)
-def test_bad_arguments_are_named(arguments, message):
-    with pytest.raises(UsageError, match=message):
-        RecurrentStack(*arguments)

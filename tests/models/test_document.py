@@ -156,8 +156,3 @@ def test_saved_and_loaded_it_is_the_same_classifier(tmp_path):
 def test_masked_mean_in_a_graph_keeps_static_shapes():
     out = MaskedMean()(keras.Input((5, 3)), keras.Input((5,), dtype="bool"))
     assert out.shape == (None, 3)
-
-
-def test_heads_that_do_not_divide_units_are_refused():
-    with pytest.raises(ValueError, match="embed_dim=8, num_heads=3"):
-        document_classifier(embed_dim=8, num_heads=3)

@@ -9,7 +9,7 @@ from golden import relative_error
 from k3seq import decode
 from k3seq.decode import Greedy
 from k3seq.errors import UsageError
-from k3seq.models.lstm import AttentionSeq2Seq, LSTMEncoder, LSTMSeq2Seq
+from k3seq.models.lstm import AttentionSeq2Seq, LSTMSeq2Seq
 from k3seq.random import initialize
 from k3seq.train.losses import TokenCrossentropy
 from oracles import attention as attention_oracle
@@ -150,13 +150,6 @@ def test_dropout_works_in_training_only(kind):
 def test_an_empty_source_row_gives_finite_logits(kind):
     inputs = {**batch(), "source_lengths": np.array([0, 7, 0, 3], "int32")}
     assert np.isfinite(ops.convert_to_numpy(model(kind)(inputs))).all()
-
-
-def test_impossible_sizes_are_errors():
-    with pytest.raises(ValueError, match="units=0"):
-        LSTMSeq2Seq(units=0)
-    with pytest.raises(ValueError, match="even number of units.*units=7"):
-        LSTMEncoder(5, 5, 7, bidirectional=True)
 
 
 def test_decoding_tells_what_each_step_looked_at():

@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 from k3seq.data.arithmetic import problems, ragged_batches, to_example
+from k3seq.errors import UsageError
 from k3seq.layers.sliding.blocks import cut
 from k3seq.layers.sliding.ragged import pack_rows
 from k3seq.models.sliding_arithmetic import SlidingArithmetic, dense_batch
@@ -176,12 +177,12 @@ def test_sample_weights_of_rows_and_of_positions_weigh_the_mean():
 def test_targets_wider_than_the_window_are_refused():
     model = built()
     dense, _ = dense_batch(ragged(np.random.default_rng(0)), model.width_enc, model.width_dec)
-    with pytest.raises(ValueError, match="Expected targets of at most width_dec=6 tokens. Received: y of shape"):
+    with pytest.raises(UsageError, match="Expected targets of at most width_dec=6 tokens. Received: y of shape"):
         model.objective(dense, np.zeros((3, 7), "int32"), None, True)
     enc, dec, tgt = pack_rows([[3], [4]]), pack_rows([[5] * 7, [5]]), pack_rows([[5], [5]])
-    with pytest.raises(ValueError, match="Expected each dec row to have at most 6 tokens. Received: dec row 0 with 7 tokens"):
+    with pytest.raises(UsageError, match="Expected each dec row to have at most 6 tokens. Received: dec row 0 with 7 tokens"):
         dense_batch((*enc, *dec, *tgt), 8, 6)
-    with pytest.raises(ValueError, match="Expected as many rows in enc, dec and tgt. Received: 1, 2 and 2"):
+    with pytest.raises(UsageError, match="Expected as many rows in enc, dec and tgt. Received: 1, 2 and 2"):
         dense_batch((*pack_rows([[3]]), *dec, *tgt), 8, 7)
 
 
@@ -209,7 +210,7 @@ def test_an_eager_cut_gives_the_shape_of_the_definition():
 
 
 def test_a_batch_of_another_size_is_refused():
-    with pytest.raises(ValueError, match="Expected enc of 3 rows"):
+    with pytest.raises(UsageError, match="Expected enc of batch_size=3 rows"):
         built()(ragged(np.random.default_rng(0), batch=2))
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from k3seq.errors import UsageError
 from k3seq.models.sliding_seq2seq import SlidingSeq2Seq
 from k3seq.random import Stream
 from k3seq.random.weights import initialize
@@ -154,7 +155,7 @@ def test_evaluation_draws_nothing_and_is_the_exact_loss():
 
 def test_a_target_wider_than_the_window_is_refused():
     x, _, _ = pairs(9, 2, steps=6)
-    with pytest.raises(ValueError, match="Expected targets of at most width_target=5 tokens. Received: shape"):
+    with pytest.raises(UsageError, match="Expected targets of at most width_target=5 tokens. Received: shape"):
         built()(x)
 
 

@@ -122,7 +122,7 @@ def test_seed_names_and_their_order_each_change_the_key():
 def test_bad_seeds_names_and_data_are_refused():
     with pytest.raises(UsageError, match="Expected seed to be an integer in 0..2\\*\\*64-1. Received: seed=-1"):
         keyed.key(-1)
-    with pytest.raises(UsageError, match="Expected names to be text. Received: 3"):
+    with pytest.raises(UsageError, match="Expected names to be text. Received: name=3"):
         keyed.key(0, 3)
     with pytest.raises(UsageError, match="Received: data=4294967296"):
         keyed.fold(KEY, 2**32)
