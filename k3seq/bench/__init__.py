@@ -1,4 +1,4 @@
-"""Benchmarks: the same work on every backend and beside it what it competes with, each in a process of its own.
+"""Benchmarks: the same work on every backend and by its peers, each in its own process.
 
     from k3seq.runtime import matrix
     from k3seq.bench import groups, run_benchmark
@@ -6,7 +6,7 @@
     backends = matrix.load().backends
     report = run_benchmark("quick", groups("quick", backends))
 
-Nothing here imports keras or a framework but `subjects.py` and `peers/`, which a row's process imports.
+Only `subjects.py` and `peers/` import keras or a framework. The process of a row imports them.
 """
 
 from k3seq.bench.measure import run_benchmark

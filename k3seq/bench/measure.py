@@ -1,43 +1,59 @@
-"""Runs groups: a process for each row, warmed up one after another, then rounds that go over all rows. Imports no keras.
+"""Measures groups of rows: one process per row, warmed up in turn, then rounds over all rows. Imports no keras.
 
-A round takes every row once, every second round from the last to the first, so that what slows the machine down for a while
-hits all alike. One process computes at a time; the others wait in a read.
+A round measures every row once, and every second round goes from the last row to the first, so that a slow phase of the machine
+affects all rows alike. One process computes at a time; the others wait.
 """
 
 import os
 import platform
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from k3seq.bench.work import Report, Row
+from k3seq.bench.work import Report, Row, Work
 from k3seq.runtime import matrix as matrix_file
 from k3seq.runtime.workers import Failure, Worker
 
 WORKER = "k3seq.bench.worker"
 IMPORTS = 2  # processes that import their framework at a time, before anything is timed
 MOST = 200  # steps of a round
-# A compilation that comes from a cache on the disk is no compilation.
+# A program that comes from a cache on the disk was not compiled.
 ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 class Group:
-    """Rows that are measured against each other.
+    """Rows that are measured together.
 
     Args:
-        rows: `Row`s. rounds: how many. seconds: of steps per row and round. steps: a number of steps in their place, or None.
-        timeout: seconds that the preparation or a round of one row may take. tell: called with (what, row) as it goes.
-        worker: makes what has `request` and `close`; `k3seq.runtime.workers.Worker`.
+        rows: the rows.
+        rounds: number of rounds.
+        seconds: time of the steps per row and round.
+        steps: number of steps per row and round instead of `seconds`, or None.
+        timeout: maximum seconds for the preparation or one round of a row.
+        on_event: called with (event, row) during the measurement.
+        worker: makes an object with `request` and `close`, such as `k3seq.runtime.workers.Worker`.
+        backends: the matrix; None loads it.
     """
 
-    def __init__(self, rows, rounds, seconds, steps, timeout, tell, worker=Worker, backends=None):
+    def __init__(
+        self,
+        rows: list[Row],
+        rounds: int,
+        seconds: float,
+        steps: int | None,
+        timeout: float,
+        on_event: Callable[[str, Row], None],
+        worker: Callable[..., Worker] = Worker,
+        backends: matrix_file.Matrix | None = None,
+    ):
         self.rows, self.rounds, self.seconds, self.steps = rows, rounds, seconds, steps
-        self.timeout, self.tell, self.worker = timeout, tell, worker
+        self.timeout, self.on_event, self.worker = timeout, on_event, worker
         self.matrix = backends
         self.workers = {}
 
-    def run(self):
-        """Fills the rows in. Ctrl-C passes through; what was measured until then stands."""
+    def run(self) -> None:
+        """Fills the rows in. Ctrl-C ends it and keeps the rounds that were measured."""
         try:
             long = [row for row in self.rows if row.work.kind != "startup"]
             for row in self.rows:
@@ -62,7 +78,7 @@ class Group:
 
     def _import(self, rows):
         def load(row):
-            self.tell("importing", row)
+            self.on_event("importing", row)
             return self._request(row, "load", {"maker": row.work.target})
 
         with ThreadPoolExecutor(IMPORTS) as pool:
@@ -75,7 +91,7 @@ class Group:
                     row.imported = answer["imported"]
 
     def _prepare(self, row):
-        self.tell("first steps", row)
+        self.on_event("first steps", row)
         found = self._request(row, "prepare", {"maker": row.work.target, **row.work.payload()})
         if isinstance(found, Failure):
             return self._failed(row, found)
@@ -87,7 +103,7 @@ class Group:
         return found
 
     def _round(self, row):
-        self.tell("measuring", row)
+        self.on_event("measuring", row)
         found = self._request(row, "take", {"steps": row.steps})
         if isinstance(found, Failure):
             return self._failed(row, found)
@@ -96,38 +112,50 @@ class Group:
         self._add(row, statistics.median(found["times"]))
 
     def _fresh(self, row):
-        """A start: a process from nothing until its first step is done."""
-        self.tell("starting", row)
+        """Measures a start: a new process until its first step is done."""
+        self.on_event("starting", row)
         self.workers[id(row)].close()
         began = time.perf_counter()
         found = self._prepare(row)
         if found:
             row.steps, row.peak = 1, row.first_peak
-            # The warm steps after the first are not part of a start.
+            # The warm-up steps after the first are not part of a start.
             self._add(row, time.perf_counter() - began - found["warm"])
 
     def _add(self, row, seconds):
         row.rounds.append(seconds)
         row.status = "interrupted"  # until the last round is done
-        self.tell("measured", row)
+        self.on_event("measured", row)
 
     def _failed(self, row, failure):
         row.status = "missing" if failure.kind == "missing" else "failed"
         row.message, row.stderr = failure.message, failure.stderr
         self.workers[id(row)].close()
-        self.tell(row.status, row)
+        self.on_event(row.status, row)
 
 
-def run_benchmark(name, groups, rounds=5, seconds=0.5, steps=None, timeout=600.0, tell=None, worker=Worker, backends=None):
+def run_benchmark(
+    name: str,
+    groups: Sequence[Sequence[Work]],
+    rounds: int = 5,
+    seconds: float = 0.5,
+    steps: int | None = None,
+    timeout: float = 600.0,
+    on_event: Callable[[str, Row, Report], None] | None = None,
+    worker: Callable[..., Worker] = Worker,
+    backends: matrix_file.Matrix | None = None,
+) -> Report:
     """Measures groups one after another.
 
     Args:
-        name: of the suite. groups: lists of `Work`. rounds: how often each row is measured, at least 1. seconds,
-        steps, timeout,
-            worker: as in `Group`. tell: called with (what, row, report) as it goes. backends: a `k3seq.runtime.matrix.Matrix`.
+        name: name of the suite.
+        groups: lists of `Work`.
+        rounds: number of rounds, at least 1.
+        seconds, steps, timeout, worker, backends: as in `Group`.
+        on_event: called with (event, row, report) during the measurement.
 
     Returns:
-        A `Report`; after Ctrl-C one with `interrupted`, in which the rows hold what was measured until then.
+        A `Report`. After Ctrl-C it is `interrupted` and holds the rounds that were measured.
     """
     backends = backends or matrix_file.load()
     report = Report(name, [Row(work) for group in groups for work in group], rounds)
@@ -140,14 +168,14 @@ def run_benchmark(name, groups, rounds=5, seconds=0.5, steps=None, timeout=600.0
         "load_before": os.getloadavg()[0],
     }
 
-    def told(what, row):
-        if tell:
-            tell(what, row, report)
+    def report_event(event, row):
+        if on_event:
+            on_event(event, row, report)
 
     try:
         for group in groups:
             own = [next(rows) for _ in group]
-            Group(own, rounds, seconds, steps, timeout, told, worker, backends).run()
+            Group(own, rounds, seconds, steps, timeout, report_event, worker, backends).run()
     except KeyboardInterrupt:
         report.interrupted = True
     report.machine["load_after"] = os.getloadavg()[0]
@@ -155,8 +183,8 @@ def run_benchmark(name, groups, rounds=5, seconds=0.5, steps=None, timeout=600.0
     return report
 
 
-def processor():
-    """The name of the processor, as far as the system tells it."""
+def processor() -> str:
+    """The name of the processor, as the system reports it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

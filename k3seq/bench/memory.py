@@ -9,13 +9,13 @@ import psutil
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def current():
-    """What it holds now."""
+def current() -> int:
+    """Resident memory now."""
     return psutil.Process().memory_info().rss
 
 
-def peak():
-    """The most it has held since it started, or since `forget_peak`."""
+def peak() -> int:
+    """The maximum resident memory since the start of the process, or since `forget_peak`."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:
@@ -24,8 +24,8 @@ def peak():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def forget_peak():
-    """Begins to count anew from now, where the system can (Linux); returns whether it can."""
+def forget_peak() -> bool:
+    """Resets the maximum, where the system can (Linux); returns whether it can."""
     try:
         _CLEAR.write_text("5")
     except OSError:

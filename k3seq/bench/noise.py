@@ -1,22 +1,27 @@
-"""What changed between two runs beyond the noise.
+"""Changes between two runs that exceed the noise.
 
-A machine that others share is 1.4 times slower in one run than in the next, and every row with it. So a row is held against
-the rows beside it, which took their turns in the same rounds: the competitors of its problem, whose code is not ours, or where
-there are none the middle of at least three rows, or else the clock. Its noise is what its rounds show then: the range from its
-fastest to its slowest round. It changed where the ranges of the two runs do not overlap and it moved by more than `floor`: 5 %,
-or twice what competitors moved by against each other, though nobody changed them. With 5 rounds each, ranges that lie apart
-come by chance in 2 of 252 orders of the rounds (Mann & Whitney 1947); but rounds of one run are nearer to each other than runs
-are, for which `floor` stands. What all rows moved by together is the machine, or what they share: `shift`.
+A shared machine can be 1.4 times slower in one run than in the next, for every row. So a row is compared relative to its
+reference
+rows, which were measured in the same rounds: the peers of its problem, whose code does not change with k3seq; without peers the
+median of at least three rows; otherwise the clock. The noise of a row is the range of its rounds relative to the reference
+rows, from the fastest to the slowest. A row changed if the ranges of the two runs do not overlap and it moved by more than
+`floor`: 5 %,
+or twice what peers moved by relative to each other. With 5 rounds each, ranges are apart by chance in 2 of 252 orders of
+the rounds
+(Mann & Whitney 1947). Rounds of one run are closer to each other than runs are, which is what `floor` is for. `shift` is
+what all rows moved by together: the machine, or code that they share.
 """
 
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from k3seq.bench.work import OURS
 from k3seq.errors import DataError
 
-FLOOR = 0.05  # what rows of two runs on an idle machine differ by
+FLOOR = 0.05  # difference between two runs on an idle machine
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,10 @@ class Change:
     """One row in two runs.
 
     Args:
-        key: of the row. verdict: faster, slower, same, new or gone. old, new: medians in seconds. ratio: the new over the old.
-        relative: the same beside the rows that it is held against: what it changed by if the machine is left out; None where
-            that is the clock. old_spread, new_spread: fastest and slowest round in seconds.
+        key: key of the row. verdict: faster, slower, same, new or gone. old, new: medians in seconds. ratio: the new over
+            the old.
+        relative: the ratio relative to the reference rows, which leaves out the machine; None where the clock is the
+            reference. old_spread, new_spread: fastest and slowest round in seconds.
     """
 
     key: str
@@ -39,7 +45,7 @@ class Change:
     new_spread: tuple[float, float] | None = None
 
 
-def compare(old, new, floor=FLOOR):
+def compare(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], floor: float = FLOOR) -> list[Change]:
     """The `Change`s from `Report.to_json()["rows"]` of an older run to those of a newer one, in the order of the newer.
 
     Raises:
@@ -49,10 +55,12 @@ def compare(old, new, floor=FLOOR):
         before = {row["key"]: row for row in old if row["median"] is not None}
         after = {row["key"]: row for row in new if row["median"] is not None}
         both = [row for key, row in after.items() if key in before]
-        beside = {row["key"]: _beside(row, both) for row in both}
-        level = {key: statistics.median(map(math.log, before[key]["rounds"])) for key in beside}
-        moved = {key: [_moves(run, level, key, keys) for run in (before, after)] for key, keys in beside.items()}
-        others = [abs(_move(*moved[row["key"]])) for row in both if row["implementation"] not in OURS and beside[row["key"]]]
+        references = {row["key"]: _references(row, both) for row in both}
+        level = {key: statistics.median(map(math.log, before[key]["rounds"])) for key in references}
+        moved = {key: [_moves(run, level, key, keys) for run in (before, after)] for key, keys in references.items()}
+        others = [
+            abs(_move(*moved[row["key"]])) for row in both if row["implementation"] not in OURS and references[row["key"]]
+        ]
         if others:  # twice the standard deviation, by way of the median deviation
             floor = max(floor, math.expm1(2 * 1.4826 * statistics.median(others)))
         changes = []
@@ -60,46 +68,46 @@ def compare(old, new, floor=FLOOR):
             if key not in before:
                 changes.append(Change(key, "new", None, row["median"], new_spread=tuple(row["spread"])))
             else:
-                changes.append(_change(before[key], row, *moved[key], bool(beside[key]), floor))
+                changes.append(_change(before[key], row, *moved[key], bool(references[key]), floor))
         return changes + [Change(key, "gone", row["median"]) for key, row in before.items() if key not in after]
     except (KeyError, TypeError) as error:
         raise DataError(f"Expected the JSON of k3seq bench. Received: a row without {error}") from None
 
 
-def _beside(row, rows):
-    """Keys of the rows that a row is held against; none: the clock."""
+def _references(row, rows):
+    """Keys of the reference rows of a row; an empty list means the clock."""
     problem = [one for one in rows if one["problem"] == row["problem"]]
-    competitors = [one["key"] for one in problem if one["implementation"] not in OURS and one is not row]
-    if competitors or row["implementation"] not in OURS:
-        return competitors
-    # Of three rows one may change and leave the middle where it is; of two nobody knows which one did.
+    peers = [one["key"] for one in problem if one["implementation"] not in OURS and one is not row]
+    if peers or row["implementation"] not in OURS:
+        return peers
+    # One of three rows may change without moving the median; of two rows it is not known which one changed.
     return [one["key"] for one in problem] if len(problem) > 2 else []
 
 
-def _moves(run, level, key, beside):
-    """Of a row's rounds: how far each lies over the row's older level, less the middle of that in the rows beside it."""
+def _moves(run, level, key, references):
+    """For each round: log ratio to the older level of the row, minus the median of that over the reference rows."""
 
     def over(one):
         return [math.log(time) - level[one] for time in run[one]["rounds"]]
 
-    if not beside:
+    if not references:
         return over(key)
-    return [own - statistics.median(turn) for own, *turn in zip(over(key), *map(over, beside), strict=False)]
+    return [own - statistics.median(turn) for own, *turn in zip(over(key), *map(over, references), strict=False)]
 
 
 def _move(before, after):
     return statistics.median(after) - statistics.median(before)
 
 
-def _change(old, new, before, after, beside, floor):
+def _change(old, new, before, after, references, floor):
     relative, apart = math.exp(_move(before, after)), min(after) > max(before) or max(after) < min(before)
     verdict = "same" if not apart or max(relative, 1 / relative) - 1 <= floor else "slower" if relative > 1 else "faster"
     spreads = tuple(old["spread"]), tuple(new["spread"])
     ratio = new["median"] / old["median"]
-    return Change(new["key"], verdict, old["median"], new["median"], ratio, relative if beside else None, *spreads)
+    return Change(new["key"], verdict, old["median"], new["median"], ratio, relative if references else None, *spreads)
 
 
-def shift(changes):
-    """The geometric middle of all ratios, or None where no row is in both runs: what all rows moved by together."""
+def shift(changes: Sequence[Change]) -> float | None:
+    """The median of all ratios, or None where no row is in both runs: what all rows moved by together."""
     ratios = [math.log(change.ratio) for change in changes if change.ratio]
     return math.exp(statistics.median(ratios)) if ratios else None

@@ -1,27 +1,30 @@
-"""The page of a run: its figures as pictures, and what stands behind each. Imports no keras."""
+"""The HTML page of a benchmark: plots and tables of its rows. Imports no keras."""
+
+from collections.abc import Sequence
 
 from k3seq import report as pages
 from k3seq.bench import table as tables
-from k3seq.bench.work import OPTIONAL
+from k3seq.bench.noise import Change
+from k3seq.bench.work import OPTIONAL, Report
 from k3seq.report import Cell, fold, log, picture, section, table, text
 
-WHO = {"k3seq": "#1b6ca8", "own": "#1b6ca8", "keras": "#c1440e", "chunked loss": "#1b6ca8", "whole loss": "#c1440e"}
+COLORS = {"k3seq": "#1b6ca8", "own": "#1b6ca8", "keras": "#c1440e", "chunked loss": "#1b6ca8", "whole loss": "#c1440e"}
 BACKENDS = {"jax": "#7b3fa0", "tensorflow": "#d9730d", "torch": "#c62828"}
-_PATIENCE = 20_000  # characters of a process's stderr that are shown
+_STDERR_SHOWN = 20_000  # characters
 
 
-def bench_page(report, changes=(), shift=None):
+def bench_page(report: Report, changes: Sequence[Change] = (), shift: float | None = None) -> str:
     """The page of a `Report`, a str.
 
     Args:
-        report: a `Report`. changes, shift: what `noise.compare` and `noise.shift` say against an older run.
+        report: a `Report`. changes, shift: results of `noise.compare` and `noise.shift` for an older run.
     """
     machine = report.machine
     head = [
         f"{machine.get('processor')}, {machine.get('cores')} cores, {machine.get('platform')}.",
         f"{report.rounds} rounds, {report.seconds:.0f} s; load average {_load(machine)}.",
-        "Bars and points are medians of rounds; lines reach from the fastest to the slowest round; the ratio is to the fastest "
-        "row, round by round; cpu is the processor time of a step, all threads added up.",
+        "Bars and points are medians over the rounds. Lines reach from the fastest to the slowest round. The ratio is to the "
+        "fastest row, within each round. cpu is the processor time of a step, summed over all threads.",
     ]
     if report.interrupted:
         head.insert(0, "INTERRUPTED: rows without a figure were not measured.")
@@ -39,7 +42,9 @@ def bench_page(report, changes=(), shift=None):
         parts.append(section("Against the older run", text(_shift(shift)), _changes(changes)))
     failed = [row for row in report.rows if row.stderr]
     if failed:
-        parts.append(section("What failed", *(fold(f"{r.work.key}: {r.message}", log(r.stderr[-_PATIENCE:])) for r in failed)))
+        parts.append(
+            section("What failed", *(fold(f"{r.work.key}: {r.message}", log(r.stderr[-_STDERR_SHOWN:])) for r in failed))
+        )
     return pages.page(f"Benchmark: {report.suite}", *parts)
 
 
@@ -48,17 +53,17 @@ def _load(machine):
 
 
 def _versions(rows):
-    told = {}
+    versions = {}
     for row in rows:
         if row.about:
             devices = ", ".join(row.about.get("devices", ()))
             peer = ", ".join(f"{name} {row.about[name]}" for name in OPTIONAL if name in row.about)
-            told.setdefault((row.about["backend"], row.about["version"], row.about.get("keras") or "", peer, devices))
-    return table(["backend", "version", "keras", "peer", "devices"], [list(line) for line in told])
+            versions.setdefault((row.about["backend"], row.about["version"], row.about.get("keras") or "", peer, devices))
+    return table(["backend", "version", "keras", "peer", "devices"], [list(line) for line in versions])
 
 
 def _bars(rows):
-    """A bar for each row that has a figure; nothing where none has."""
+    """A bar for each measured row; an empty list where no row was measured."""
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if row.median is not None]
@@ -69,14 +74,14 @@ def _bars(rows):
     medians = [row.median * 1e3 for row in shown]
     ends = [[m - row.spread[0] * 1e3 for m, row in zip(medians, shown, strict=True)]]
     ends += [[row.spread[1] * 1e3 - m for m, row in zip(medians, shown, strict=True)]]
-    colours = [WHO.get(row.work.implementation, "#6b7a84") for row in shown]
+    colours = [COLORS.get(row.work.implementation, "#6b7a84") for row in shown]
     hatches = ["///" if row.parity == "differs" else "" for row in shown]
     axes.barh(range(len(shown)), medians, xerr=ends, color=colours, hatch=hatches, error_kw={"capsize": 2, "linewidth": 0.8})
     axes.set_yticks(range(len(shown)), [tables.label(row) for row in shown])
     axes.invert_yaxis()
-    axes.set_xlabel("milliseconds a step")
-    marked = " Hatched: the numbers differ from the others'." if any(hatches) else ""
-    return [picture(figure, f"Blue: k3seq; red: stock Keras; grey: written by hand.{marked}")]
+    axes.set_xlabel("milliseconds per step")
+    marked = " Hatched: its losses differ from those of the other rows." if any(hatches) else ""
+    return [picture(figure, f"Blue: k3seq. Red: stock Keras. Gray: peers.{marked}")]
 
 
 def _table(rows):
@@ -96,7 +101,7 @@ def _table(rows):
 
 
 def _scaling(rows):
-    """Time and memory against each axis, a line for each backend and competitor."""
+    """Time and memory against each axis, with a line for each backend and implementation."""
     from matplotlib.figure import Figure
 
     parts = []
@@ -104,21 +109,24 @@ def _scaling(rows):
         own = [row for row in rows if axis in row.work.at]
         figure = Figure(figsize=(10, 3.6), layout="constrained")
         pair = figure.subplots(1, 2)
-        whos = list(dict.fromkeys(row.work.implementation for row in own))
+        implementations = list(dict.fromkeys(row.work.implementation for row in own))
         for (implementation, backend), line in _lines(own).items():
             line = sorted(line, key=lambda row: row.work.at[axis])
             places = [row.work.at[axis] for row in line]
             style = dict(
-                color=BACKENDS.get(backend), linestyle="-" if implementation == whos[0] else "--", marker="o", markersize=3
+                color=BACKENDS.get(backend),
+                linestyle="-" if implementation == implementations[0] else "--",
+                marker="o",
+                markersize=3,
             )
-            name = backend if len(whos) == 1 else f"{backend}, {implementation}"
+            name = backend if len(implementations) == 1 else f"{backend}, {implementation}"
             pair[0].plot(places, [row.median * 1e3 for row in line], label=name, **style)
             pair[0].vlines(
                 places, *([row.spread[i] * 1e3 for row in line] for i in (0, 1)), color=style["color"], linewidth=0.8
             )
             known = [row for row in line if row.memory is not None]
             pair[1].plot([row.work.at[axis] for row in known], [row.memory / 2**20 for row in known], **style)
-        for axes, unit in zip(pair, ("milliseconds a step", "MiB over what the process held before"), strict=True):
+        for axes, unit in zip(pair, ("milliseconds per step", "MiB above the memory after the import"), strict=True):
             axes.set(xlabel=axis, ylabel=unit, ylim=(0, None), xticks=sorted({row.work.at[axis] for row in own}))
         pair[0].legend(fontsize=8, loc="upper left")
         parts.append(section(f"Scaling: {axis}", picture(figure)))
@@ -136,9 +144,8 @@ def _shift(shift):
     if shift is None:
         return "No row is in both runs."
     return (
-        f"All rows together take {shift:.2f} times as long as before. A row changed where its rounds, over those of the "
-        "competitors beside it or of the other rows, lie apart from the older: what beside says is left when the machine is "
-        "taken out."
+        f"All rows together take {shift:.2f} times as long as before. A row changed where its rounds, relative to those "
+        "of its peers or of the other rows, do not overlap with the older ones. The relative ratio leaves out the machine."
     )
 
 

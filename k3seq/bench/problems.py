@@ -1,6 +1,8 @@
-"""The problems that the suites measure: cases with their batches, drawn on the host. Imports no keras."""
+"""The problems of the suites: cases with batches that are drawn on the host. Imports no keras."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -8,10 +10,12 @@ from k3seq.bench.work import Work, mode
 from k3seq.errors import UsageError
 from k3seq.parity.case import Case, Spec
 from k3seq.random.bits import Stream
+from k3seq.runtime.matrix import Backend
+from k3seq.typing import NDArray, Nested
 
 PEERS = "k3seq.bench.peers"
 RATES = {"sgd": 0.1, "adam": 0.001}
-NATIVE = {"jax": True, "torch": None}  # the loops written by hand, and whether XLA compiles them; None: no such switch
+NATIVE = {"jax": True, "torch": None}  # hand-written loops, and whether XLA compiles them; None: no such switch
 # Sizes of the seed (000), of a vocabulary of subwords, and of the attention model that TFA was timed with.
 SIZES = {
     "lstm-v500": dict(vocabulary=500, embed_dim=50, units=64, source=30, target=20),
@@ -20,10 +24,10 @@ SIZES = {
 }
 
 
-def seq2seq_batch(vocabulary, source, target, batch, padded=False, seed=0):
+def seq2seq_batch(vocabulary: int, source: int, target: int, batch: int, padded: bool = False, seed: int = 0) -> dict[str, Any]:
     """A batch of token ids, {"inputs", "labels", "sample_weight"}; padded: lengths uniform in 1..source and 1..target.
 
-    Without padding there are no `source_lengths`: nothing tells a model to look for it.
+    Without padding there are no `source_lengths`.
     """
     stream = Stream(seed, f"bench batch {vocabulary} {source} {target} {batch} {padded}")
     sources, targets = (stream.integers(4, vocabulary, (batch, steps)).astype("int32") for steps in (source, target + 1))
@@ -39,21 +43,29 @@ def seq2seq_batch(vocabulary, source, target, batch, padded=False, seed=0):
     return {"inputs": inputs, "labels": labels, "sample_weight": weight}
 
 
-def seq2seq(name, factory, arguments, sizes, batch=64, padded=False, **more):
+def seq2seq(
+    name: str,
+    factory: str,
+    arguments: dict[str, Any],
+    sizes: Mapping[str, int],
+    batch: int = 64,
+    padded: bool = False,
+    **more: Any,
+) -> Case:
     """A seq2seq case on a batch of those sizes."""
     drawn = seq2seq_batch(sizes["vocabulary"], sizes["source"], sizes["target"], batch, padded)
     return Case(name, factory, arguments, drawn["inputs"], rates=RATES, batches=1, **{**drawn_rest(drawn), **more})
 
 
-def drawn_rest(drawn):
-    """What a case takes besides the inputs."""
+def drawn_rest(drawn: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a case besides its inputs."""
     return {name: drawn[name] for name in ("labels", "sample_weight")}
 
 
 JITS = ("matrix", "first", "jit", "no jit")
 
 
-def modes(backends, jits="matrix"):
+def modes(backends: Mapping[str, Backend], jits: str = "matrix") -> list[tuple[str, bool]]:
     """(backend, jit) pairs.
 
     Args:
@@ -68,7 +80,14 @@ def modes(backends, jits="matrix"):
     return found
 
 
-def lstm_training(name, backends, jits, padded=(False, True), batch=64, native=True):
+def lstm_training(
+    name: str,
+    backends: Mapping[str, Backend],
+    jits: str,
+    padded: Sequence[bool] = (False, True),
+    batch: int = 64,
+    native: bool = True,
+) -> list[Work]:
     """The LSTM seq2seq's train step: k3seq, stock Keras (with a mask where rows are padded), and the native loops."""
     sizes, rows = SIZES[name], []
     sized = {key: sizes[key] for key in ("embed_dim", "units")}
@@ -89,7 +108,7 @@ def lstm_training(name, backends, jits, padded=(False, True), batch=64, native=T
     return rows
 
 
-def attention_training(backends, jits, batch=64):
+def attention_training(backends: Mapping[str, Backend], jits: str, batch: int = 64) -> list[Work]:
     """The attention LSTM's train step."""
     name, sizes = "attention-v4000", SIZES["attention-v4000"]
     arguments = dict(source_vocabulary_size=sizes["vocabulary"], target_vocabulary_size=sizes["vocabulary"])
@@ -99,8 +118,8 @@ def attention_training(backends, jits, batch=64):
     return [Work(case, name, "train", backend, jit, tokens=tokens) for backend, jit in modes(backends, jits)]
 
 
-def transformer_training(backends, jits, batch=32):
-    """A Transformer's train step: 3 + 3 layers, 256 units, vocabulary 8000; beside it KerasHub's layers."""
+def transformer_training(backends: Mapping[str, Backend], jits: str, batch: int = 32) -> list[Work]:
+    """A Transformer's train step: 3 + 3 layers, 256 units, vocabulary 8000; and the same with KerasHub's layers."""
     sizes = dict(vocabulary=8000, source=20, target=40)
     case = seq2seq("transformer-v8000", "k3seq.models.transformer:TransformerSeq2Seq", TRANSFORMER, sizes, batch, padded=True)
     tokens = float(case.sample_weight.sum())
@@ -124,8 +143,8 @@ DECODED = {
 }
 
 
-def decoding(name, beams, backends, jits, batch=32, steps=40):
-    """Decoding `steps` tokens, greedy or with beams; what ends earlier is counted as it ends."""
+def decoding(name: str, beams: int, backends: Mapping[str, Backend], jits: str, batch: int = 32, steps: int = 40) -> list[Work]:
+    """Decoding `steps` tokens, greedy or with beams. Only tokens up to the end of a row count."""
     factory, vocabulary, source, arguments = DECODED[name]
     arguments = dict(source_vocabulary_size=vocabulary, target_vocabulary_size=vocabulary) | arguments
     problem = f"{name} greedy" if beams == 1 else f"{name} beam {beams}"
@@ -136,22 +155,33 @@ def decoding(name, beams, backends, jits, batch=32, steps=40):
     return rows + decoding_peers(rows, backends) if name.startswith("transformer") else rows
 
 
-def decoding_peers(rows, backends):
-    """Other packages with the model of k3seq's rows: KerasHub on each backend, transformers and CTranslate2 beside PyTorch.
+def decoding_peers(rows: list[Work], backends: Mapping[str, Backend]) -> list[Work]:
+    """The same model in other packages: KerasHub on each backend, transformers and CTranslate2 next to PyTorch.
 
-    KerasHub compiles its generation on JAX in every mode: it stands beside each backend's first mode alone. CTranslate2 runs on
-    no backend; it is PyTorch's neighbour as the other way to serve a PyTorch model.
+    KerasHub compiles its generation on JAX in every mode, so it has a row only for the first mode of a backend.
+    CTranslate2 uses no backend. It is listed with PyTorch, as another way to serve a PyTorch model.
     """
     first, found = modes(backends, "first"), []
     found += [replace(r, implementation="hub", maker=f"{PEERS}.hub:decode") for r in rows if (r.backend, r.jit) in first]
-    beside = {row.backend: replace(row, jit=None) for row in rows}
-    if "torch" in beside:
-        found.append(replace(beside["torch"], implementation="transformers", maker=f"{PEERS}.marian:decode"))
-        found.append(replace(beside["torch"], implementation="ctranslate2", maker=f"{PEERS}.ctranslate:decode"))
+    by_backend = {row.backend: replace(row, jit=None) for row in rows}
+    if "torch" in by_backend:
+        found.append(replace(by_backend["torch"], implementation="transformers", maker=f"{PEERS}.marian:decode"))
+        found.append(replace(by_backend["torch"], implementation="ctranslate2", maker=f"{PEERS}.ctranslate:decode"))
     return found
 
 
-def layer(name, factories, arguments, backends, jits, batch=64, steps=40, inputs=256, padded=False, native=False):
+def layer(
+    name: str,
+    factories: Mapping[str, str],
+    arguments: dict[str, Any],
+    backends: Mapping[str, Backend],
+    jits: str,
+    batch: int = 64,
+    steps: int = 40,
+    inputs: int = 256,
+    padded: bool = False,
+    native: bool = False,
+) -> list[Work]:
     """A layer's call with its gradients, {implementation: factory}, over (batch, steps, inputs).
 
     padded: with lengths in 1..steps.
@@ -170,8 +200,9 @@ def layer(name, factories, arguments, backends, jits, batch=64, steps=40, inputs
     return rows
 
 
-def own(case, kind, backends, jits):
-    """A user's case: tokens are the weights that are not 0, or the positions of the labels or of the first input."""
+def own(case: Case, kind: str, backends: Mapping[str, Backend], jits: str) -> list[Work]:
+    """The rows of a user's case. Its tokens are the weights that are not 0, or the positions of the labels or of the first
+    input."""
     batch = case.batch(0)
     counted = batch["sample_weight"]
     leaves = [leaf for part in ("labels", "inputs", "call") for leaf in arrays(batch[part])]
@@ -184,7 +215,7 @@ def own(case, kind, backends, jits):
     return [Work(case, case.name, kind, b, jit, "own", tokens=tokens) for b, jit in modes(backends, jits)]
 
 
-def arrays(value):
+def arrays(value: Nested) -> list[NDArray[Any]]:
     """The arrays of a nested structure, in order."""
     if isinstance(value, np.ndarray):
         return [value]
@@ -192,11 +223,11 @@ def arrays(value):
     return [leaf for part in values for leaf in arrays(part)]
 
 
-def resized(case, batch):
+def resized(case: Case, batch: int | None) -> Case:
     """The case with `batch` as the first size of every array that is a spec; as it is for None.
 
     Raises:
-        UsageError: an array of the case has its values already, so that its size stands.
+        UsageError: the case holds an array of values, whose size is fixed.
     """
     if batch is None:
         return case

@@ -1,10 +1,11 @@
-"""What a maker gives the worker: something that takes steps. Imports no keras: native peers need none."""
+"""The object that a maker returns to the worker: it takes steps. Imports no keras, which native peers do not need."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from k3seq.random.bits import Stream
+from k3seq.typing import NDArray
 
 
 @dataclass
@@ -12,11 +13,11 @@ class Running:
     """A subject that is ready for its first step.
 
     Args:
-        step: takes one step and returns what `wait` and `number` take.
-        wait: returns when what the step gave is computed.
-        number: the step's loss as a float; None: there is none to compare.
+        step: takes one step and returns a value for `wait` and `number`.
+        wait: returns when the value of a step is computed.
+        number: the loss of a step as a float; None where there is none.
         about: {"backend", "version", "devices", ...}.
-        tokens: of the step's result, where only it knows them (decoding); None: the `Work` says.
+        tokens: number of tokens in the value of a step (decoding); None where the `Work` has it.
     """
 
     step: Callable[[], Any]
@@ -29,14 +30,14 @@ class Running:
 class Weights:
     """The starting values of weights, the same for every subject that has the same shapes in the same order.
 
-    Matrices are normal, of variance 1 over the inputs of a unit. They are told apart by shape and by their number among those
-    of the same shape, not by name, so that a framework's own model gets what Keras' gets.
+    Matrices are normal with variance 1 / inputs. A matrix is identified by its shape and by its number among those of the same
+    shape, not by its name, so that models of all frameworks get the same values.
     """
 
-    def __init__(self, seed=0):
+    def __init__(self, seed: int = 0):
         self.seed, self._met = seed, {}
 
-    def draw(self, *shape):
+    def draw(self, *shape: int) -> NDArray[Any]:
         """The next matrix of a shape, float32."""
         number = self._met[shape] = self._met.get(shape, -1) + 1
         fan_in = 1

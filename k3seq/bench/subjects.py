@@ -4,6 +4,7 @@ The layer or model is built as parity builds it (`k3seq.parity.subject`); its we
 """
 
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,10 +17,11 @@ from k3seq.errors import UsageError
 from k3seq.parity.gradients import Gradients
 from k3seq.parity.subject import Subject, named
 from k3seq.train import losses
+from k3seq.typing import Shape, Tensor
 
 
-def train(payload):
-    """A model's own `train_on_batch` under Adam, the batch handed over from the host as `k3seq train` does."""
+def train(payload: dict[str, Any]) -> Running:
+    """A model's own `train_on_batch` under Adam, with the batch on the host, as in `k3seq train`."""
     made, case, batch = _subject(payload), payload["case"], payload["batch"]
     model = made.layer
     if not isinstance(model, keras.Model):
@@ -37,7 +39,7 @@ def train(payload):
     return Running(step, lambda _: backend.synchronize(last.value), float, _about())
 
 
-def decode(payload):
+def decode(payload: dict[str, Any]) -> Running:
     """A model's `start` and `step` under `k3seq.decode`: greedy, or with `options["beams"]` beam search."""
     made, options = _subject(payload), {**(payload["case"]["decode"] or {})}
     beams = payload["options"].get("beams", 1)
@@ -56,7 +58,7 @@ def decode(payload):
     return Running(lambda: search(inputs), lambda _: None, score, _about(), tokens)
 
 
-def layer(payload):
+def layer(payload: dict[str, Any]) -> Running:
     """A layer's call and the gradients of all its weights and inputs, from tensors that are on the device."""
     made = _subject(payload)
     gradients = Gradients(made, True if made.takes_training and payload["case"]["training"] else None)
@@ -69,7 +71,7 @@ def layer(payload):
         return loss, found
 
     def number(value):
-        """The loss and the norm of all gradients: a kernel whose gradient is wrong is told too."""
+        """The loss and the norm of all gradients: it shows a wrong gradient too."""
         loss, gradients = value
         norms = [np.linalg.norm(ops.convert_to_numpy(leaf)) for leaf in tree.flatten(gradients)]
         return float(ops.convert_to_numpy(loss)) + float(np.linalg.norm(norms))
@@ -82,18 +84,18 @@ class OutputLoss(keras.layers.Layer):
 
     Args:
         vocabulary: of the output layer.
-        chunks: 0 holds the logits whole; otherwise `k3seq.train.losses.chunked_token_crossentropy` goes through so many parts.
+        chunks: number of parts for `k3seq.train.losses.chunked_token_crossentropy`; 0 computes all logits at once.
     """
 
-    def __init__(self, vocabulary, chunks=0, **kwargs):
+    def __init__(self, vocabulary: int, chunks: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.vocabulary, self.chunks = vocabulary, chunks
 
-    def build(self, outputs_shape, labels_shape=None):
+    def build(self, outputs_shape: Shape, labels_shape: Shape | None = None) -> None:
         self.kernel = self.add_weight(name="kernel", shape=(outputs_shape[-1], self.vocabulary))
         self.bias = self.add_weight(name="bias", shape=(self.vocabulary,), initializer="zeros")
 
-    def call(self, outputs, labels):
+    def call(self, outputs: Tensor, labels: Tensor) -> Tensor:
         kernel, bias = ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
         if self.chunks:
             return losses.chunked_token_crossentropy(outputs, kernel, bias, labels, chunks=self.chunks)
@@ -110,5 +112,5 @@ def _subject(payload):
 
 
 def _about():
-    told = backend.describe()
-    return {name: told[name] for name in ("backend", "version", "keras", "devices")}
+    described = backend.describe()
+    return {name: described[name] for name in ("backend", "version", "keras", "devices")}

@@ -1,5 +1,6 @@
-"""The suites: each gives groups, lists of rows that are measured against each other. Imports no keras."""
+"""The suites. Each gives groups: lists of rows that are measured together. Imports no keras."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -9,10 +10,11 @@ from k3seq.bench.work import KERAS, Work
 from k3seq.errors import UsageError
 from k3seq.parity.case import Case, Spec
 from k3seq.random.bits import Stream
+from k3seq.runtime.matrix import Backend
 
 
-def quick(backends, jits):
-    """A look at everything in three minutes: the seed's LSTM with its peers, padded rows, and decoding."""
+def quick(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
+    """An overview in three minutes: an LSTM with its peers, padded rows, and decoding."""
     jits = "first" if jits == "matrix" else jits
     training = problems.lstm_training("lstm-v500", backends, jits, padded=(False, True))
     padded_natives = [row for row in training if row.problem.endswith("padded") and row.maker]
@@ -20,7 +22,7 @@ def quick(backends, jits):
     return [group, problems.decoding("attention-v4000", 1, backends, jits)]
 
 
-def train(backends, jits):
+def train(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """Train steps of every model."""
     return [
         problems.lstm_training("lstm-v500", backends, jits),
@@ -30,13 +32,13 @@ def train(backends, jits):
     ]
 
 
-def decode(backends, jits):
+def decode(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """Greedy decoding and beams of 5."""
     return [problems.decoding(name, beams, backends, jits) for name in problems.DECODED for beams in (1, 5)]
 
 
-def layers(backends, jits):
-    """Recurrent layers beside stock Keras' and torch's own, with gradients; unpadded and padded rows side by side."""
+def layers(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
+    """Recurrent layers of k3seq, stock Keras and torch with gradients; unpadded and padded rows."""
     stock = f"{PEERS}.stock"
     lstm = {"k3seq": "k3seq.layers.lstm:LSTM", "keras": f"{stock}:lstm"}
     gru = {"k3seq": "k3seq.layers.gru:GRU", "keras": f"{stock}:gru"}
@@ -49,7 +51,7 @@ def layers(backends, jits):
     ]
 
 
-def startup(backends, jits):
+def startup(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
     """A fresh process until its first train step is done: import, model, compilation."""
     rows = problems.lstm_training("lstm-v500", backends, jits, padded=(False,))
     return [[replace(row, kind="startup", problem="startup lstm-v500") for row in rows]]
@@ -58,9 +60,9 @@ def startup(backends, jits):
 LENGTHS, BATCHES, UNITS, VOCABULARIES = (10, 20, 40, 80), (16, 32, 64, 128), (64, 128, 256, 512), (1000, 2000, 4000, 8000)
 
 
-def scaling(backends, jits):
-    """Time and memory of a train step against length, batch, units and vocabulary; and of the output layer with its loss,
-    whole and in parts, against the vocabulary."""
+def scaling(backends: Mapping[str, Backend], jits: str) -> list[list[Work]]:
+    """Time and memory of a train step against length, batch size, units and vocabulary size; and of the output layer with its
+    loss, at once and in parts, against the vocabulary size."""
     base = dict(vocabulary=1000, embed_dim=128, units=128, source=20, target=20)
     axes = {
         "length": [(n, {"source": n, "target": n}, 32) for n in LENGTHS],
@@ -87,7 +89,7 @@ def _point(axis, place, sizes, batch, backends, jits):
 
 
 def _losses(vocabulary, backends, jits, batch=64, steps=40, units=256):
-    """The loss alone, whole and in 8 parts."""
+    """The loss at once and in 8 parts."""
     rows, name = [], f"loss vocabulary {vocabulary}"
     stream = Stream(0, name)
     values = Spec((batch, steps, units)).draw(stream)
@@ -104,14 +106,14 @@ def _losses(vocabulary, backends, jits, batch=64, steps=40, units=256):
 SUITES = {"quick": quick, "train": train, "decode": decode, "layers": layers, "startup": startup, "scaling": scaling}
 
 
-def groups(name, backends, jits="matrix"):
+def groups(name: str, backends: Mapping[str, Backend], jits: str = "matrix") -> list[list[Work]]:
     """The rows of a suite.
 
     Args:
         name: a key of `SUITES`. backends: {name: `k3seq.runtime.matrix.Backend`}. jits: as in `problems.modes`.
 
     Returns:
-        A list of groups: lists of `Work`, measured together.
+        A list of groups; a group is a list of `Work`.
 
     Raises:
         UsageError: an unknown name.

@@ -2,14 +2,23 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from k3seq.bench.work import mode
+from k3seq.bench.noise import Change
+from k3seq.bench.work import Report, Row, mode
 
 COLUMNS = ("row", "median", "ratio", "spread", "cpu", "tokens/s", "first", "memory", "parity")
-CHANGES = ("row", "older", "now", "ratio", "beside", "verdict")  # beside: the ratio beside the rows of the same rounds
+CHANGES = (
+    "row",
+    "older",
+    "now",
+    "ratio",
+    "relative",
+    "verdict",
+)  # relative: the ratio relative to other rows of the same rounds
 WIDTH = 116  # of a table that goes to a file
 CSV = (
     "problem kind implementation backend jit status median low high quartile_low quartile_high cpu rounds steps tokens "
@@ -19,13 +28,14 @@ CSV = (
 _STYLES = {"differs": "red", "failed": "red", "missing": "yellow", "waiting": "dim", "interrupted": "yellow"}
 
 
-def table(report, title=None, changed=None):
+def table(report: Report, title: str | None = None, changed: tuple[str, Row] | None = None) -> Table:
     """A rich table of a `Report`: the rows of a problem under its name, each with its ratio to the fastest of them.
 
     `ratio` is the median of the ratios within a round; `cpu` the processor time of a step, all threads added up.
 
     Args:
-        report: a `Report`, complete or on its way. title: None: of the suite. changed: (what, row), what is going on now.
+        report: a `Report`, complete or not. title: title of the table; None: the name of the suite. changed: (event, row) that
+            the table shows as running.
     """
     made = Table(title=title or f"{report.suite}: median of {report.rounds} rounds, spread from the fastest to the slowest")
     for name in COLUMNS:
@@ -40,8 +50,8 @@ def table(report, title=None, changed=None):
     return made
 
 
-def fastest(rows):
-    """{problem: the row of the smallest median}, of those that were measured and compute what the others do."""
+def fastest(rows: Sequence[Row]) -> dict[str, Row]:
+    """{problem: the row with the smallest median}, of the measured rows whose losses do not differ."""
     best = {}
     for row in rows:
         if row.median is not None and row.status != "failed" and row.parity != "differs":
@@ -50,8 +60,8 @@ def fastest(rows):
     return best
 
 
-def label(row):
-    """Whose code on which backend: `k3seq jax jit`; an engine of its own is on none."""
+def label(row: Row) -> str:
+    """Implementation, backend and jit mode of a row: `k3seq jax jit`. An engine without a backend shows only its name."""
     implementation, backend = row.work.implementation, row.work.backend
     return " ".join(
         part
@@ -60,8 +70,8 @@ def label(row):
     )
 
 
-def cells(row, best, changed=None):
-    """The texts of a row, as `COLUMNS` has them."""
+def cells(row: Row, best: Mapping[str, Row], changed: tuple[str, Row] | None = None) -> list[str | Text]:
+    """The texts of a row for `COLUMNS`."""
     if row.median is None or row.status == "failed":
         here = changed is not None and changed[1] is row
         return [label(row), *[""] * 7, Text(changed[0] if here else row.status + (f": {row.message}" if row.message else ""))]
@@ -80,16 +90,16 @@ def cells(row, best, changed=None):
     ]
 
 
-def milliseconds(seconds):
+def milliseconds(seconds: float) -> str:
     """Seconds as text in milliseconds, three digits or more."""
     value = seconds * 1e3
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
 
 
-def changes_table(changes, shift):
-    """A rich table of what changed against an older run; `shift` as `noise.shift` gives it."""
-    told = "" if shift is None else f"; all rows together: {shift:.2f}x the older time"
-    made = Table(title=f"Against the older run{told}")
+def changes_table(changes: Sequence[Change], shift: float | None) -> Table:
+    """A rich table of the changes since an older run; `shift` is the result of `noise.shift`."""
+    together = "" if shift is None else f"; all rows together: {shift:.2f}x the older time"
+    made = Table(title=f"Against the older run{together}")
     for name in CHANGES:
         made.add_column(name, justify="left" if name in ("row", "verdict") else "right", overflow="fold")
     styles = {"slower": "red", "faster": "green", "new": "cyan", "gone": "yellow"}
@@ -98,22 +108,22 @@ def changes_table(changes, shift):
     return made
 
 
-def change_figures(change):
-    """The texts between a change's row and its verdict, as `CHANGES` has them."""
+def change_figures(change: Change) -> list[str]:
+    """The texts of a change for the columns between "row" and "verdict" of `CHANGES`."""
     times = ("" if value is None else milliseconds(value) for value in (change.old, change.new))
     return [*times, *("" if value is None else f"{value:.2f}x" for value in (change.ratio, change.relative))]
 
 
-def to_csv(report):
+def to_csv(report: Report) -> str:
     """The rows as CSV text with a head; times in seconds, memory in bytes, an empty field where there is no figure."""
     written = io.StringIO()
     writer = csv.DictWriter(written, CSV, lineterminator="\n")
     writer.writeheader()
     for row in report.rows:
-        told = row.to_json()
-        low, high = told["spread"] or ("", "")
-        quartile_low, quartile_high = told["quartiles"] or ("", "")
+        values = row.to_json()
+        low, high = values["spread"] or ("", "")
+        quartile_low, quartile_high = values["quartiles"] or ("", "")
         extra = dict(low=low, high=high, quartile_low=quartile_low, quartile_high=quartile_high)
         extra |= dict(jit=mode(row.work.jit), rounds=len(row.rounds))
-        writer.writerow({name: {**told, **extra}[name] for name in CSV})
+        writer.writerow({name: {**values, **extra}[name] for name in CSV})
     return written.getvalue()

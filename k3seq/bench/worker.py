@@ -4,6 +4,8 @@ import gc
 import importlib
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 from k3seq.bench import memory
 from k3seq.bench.running import Running
@@ -14,7 +16,7 @@ WARM = 3  # steps before the first round; the losses of these are compared
 _held: dict[str, Running] = {}
 
 
-def load(payload):
+def load(payload: dict[str, Any]) -> dict[str, Any]:
     """{"maker"} imports the maker's module, with the framework; returns {"imported": seconds} or {"missing": a package}."""
     began = time.perf_counter()
     try:
@@ -26,7 +28,7 @@ def load(payload):
     return {"imported": time.perf_counter() - began}
 
 
-def prepare(payload, clock=time.perf_counter):
+def prepare(payload: dict[str, Any], clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """{"maker", "case", "batch", "jit", "options"} makes the subject and takes its first steps.
 
     Returns:
@@ -59,7 +61,7 @@ def prepare(payload, clock=time.perf_counter):
     }
 
 
-def take(payload, clock=time.perf_counter):
+def take(payload: dict[str, Any], clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """{"steps"} takes so many; returns {"times", "cpu": seconds of each by the clock and of all threads, "peak": bytes}."""
     running = _held["running"]
     gc.collect()
@@ -68,7 +70,7 @@ def take(payload, clock=time.perf_counter):
     return {"times": times, "cpu": cpu, "peak": memory.peak()}
 
 
-def timed(running, clock=time.perf_counter):
+def timed(running: Running, clock: Callable[[], float] = time.perf_counter) -> tuple[float, float, Any]:
     """(seconds, processor seconds, value) of one step, the clocks stopped when its value is computed."""
     began, worked = clock(), time.process_time()
     value = running.step()

@@ -1,10 +1,13 @@
-"""`k3seq bench`: how fast each backend is on the same work, and beside it what it competes with."""
+"""`k3seq bench`: the speed of each backend and of its peers on the same work."""
 
 import json as json_module
+import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from k3seq import bench as benchmark
 from k3seq.data.files import replacing
@@ -15,27 +18,27 @@ INTERRUPTED = 130
 
 
 def bench(
-    target=None,
-    suite=None,
+    target: str | None = None,
+    suite: str | None = None,
     *,
-    inputs=None,
-    labels=None,
-    loss=None,
-    batch_size=None,
-    kind="train",
-    backends=(),
-    jits="matrix",
-    only=(),
-    rounds=5,
-    seconds=0.5,
-    steps=None,
-    timeout=600.0,
-    parity=False,
-    csv=None,
-    html=None,
-    against=None,
-):
-    """Measures a suite or a user's own model, prints a table, and writes what was asked for.
+    inputs: str | None = None,
+    labels: str | None = None,
+    loss: str | None = None,
+    batch_size: int | None = None,
+    kind: str = "train",
+    backends: Sequence[str] = (),
+    jits: str = "matrix",
+    only: Sequence[str] = (),
+    rounds: int = 5,
+    seconds: float = 0.5,
+    steps: int | None = None,
+    timeout: float = 600.0,
+    parity: bool = False,
+    csv: str | None = None,
+    html: str | None = None,
+    against: str | None = None,
+) -> dict[str, Any]:
+    """Measures a suite or a user's own model, prints a table, and writes the requested files.
 
     Args:
         target: `package.module:factory` of a layer or model, or of a parity case; None: a suite.
@@ -53,8 +56,8 @@ def bench(
         csv, html: paths to write, or None. against: the JSON of an older run, or None.
 
     Returns:
-        The report's JSON with "changes" (where `against` is given) and "exit_code": 1 where a row failed or differs, or
-        nothing was measured; 130 after Ctrl-C, with what was measured until then.
+        The report's JSON with "changes" (where `against` is given) and "exit_code": 1 where a row failed, a row of k3seq
+        or of the user differs, or nothing was measured; 130 after Ctrl-C, with what was measured until then.
 
     Raises:
         UsageError: both a target and a suite, an unknown name, inputs that are no JSON, rounds, steps or seconds out of range.
@@ -62,15 +65,18 @@ def bench(
     """
     from rich.console import Console
 
-    from k3seq.bench import noise, plots, stamps, table
+    from k3seq.bench import noise, plots, problems, row_parity, table
 
     if target is not None and suite is not None:
         raise UsageError(f"Expected a target or --suite. Received: {target} and {suite}")
     for name, value, least in (("rounds", rounds, 1), ("steps", steps, 1), ("batch_size", batch_size, 1)):
         if value is not None and value < least:
             raise UsageError(f"Expected --{name.replace('_', '-')} of at least {least}. Received: {value}")
-    if seconds <= 0:
-        raise UsageError(f"Expected --seconds above 0. Received: {seconds}")
+    for name, value in (("seconds", seconds), ("timeout", timeout)):
+        if not 0 < value < math.inf:
+            raise UsageError(f"Expected --{name} above 0. Received: {value}")
+    if jits not in problems.JITS:
+        raise UsageError(f"Expected --jit out of {', '.join(problems.JITS)}. Received: {jits}")
     for option, path in (("--csv", csv), ("--html", html)):
         _check_place(option, path)
     older = None if against is None else _older(Path(against))
@@ -90,11 +96,11 @@ def bench(
         report = benchmark.run_benchmark(name, found, rounds, seconds, steps, timeout, progress, backends=known)
         try:
             if not report.interrupted:
-                stamps.by_losses(report.rows, known)
+                row_parity.by_losses(report.rows, known)
                 if parity:
                     progress.say("comparing the backends")
                     present = [n for n in chosen if matrix.installed(n, known)]
-                    stamps.by_parity(report.rows, present)
+                    row_parity.by_parity(report.rows, present)
         except KeyboardInterrupt:
             report.interrupted = True
     result = report.to_json()
@@ -151,7 +157,7 @@ def _older(path):
 
     try:
         rows = json_module.loads(path.read_text(encoding="utf-8"))["result"]["rows"]
-        noise.compare(rows, rows)  # told before anything is measured
+        noise.compare(rows, rows)  # fails before anything is measured
         return rows
     except (json_module.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise DataError("Expected the JSON of k3seq bench for --compare. Received: something else", path) from None
@@ -168,9 +174,9 @@ def _write(path, content):
 
 
 class Progress:
-    """The table on stderr as it fills, where stderr is a terminal; a line for each row that is done otherwise."""
+    """Progress on stderr: the live table on a terminal, else one line per finished row."""
 
-    def __init__(self, console):
+    def __init__(self, console: Any):
         self.console, self.live = console, None
 
     def __enter__(self):
@@ -185,17 +191,17 @@ class Progress:
         if self.live is not None:
             self.live.__exit__(*error)
 
-    def say(self, words):
+    def say(self, words: str) -> None:
         if self.live is None:
             print(f"k3seq bench: {words}", file=sys.stderr)
         else:
             self.live.update(words, refresh=True)
 
-    def __call__(self, what, row, report):
+    def __call__(self, event, row, report):
         from k3seq.bench import table
 
         if self.live is not None:
-            self.live.update(table.table(report, changed=(what, row)), refresh=True)
-        elif what in ("first steps", "failed", "missing") or what == "measured" and len(row.rounds) == report.rounds:
-            told = table.milliseconds(row.median) if what == "measured" else row.message
-            print(f"k3seq bench: {what}: {row.work.key} {told}".rstrip(), file=sys.stderr)
+            self.live.update(table.table(report, changed=(event, row)), refresh=True)
+        elif event in ("first steps", "failed", "missing") or event == "measured" and len(row.rounds) == report.rounds:
+            result = table.milliseconds(row.median) if event == "measured" else row.message
+            print(f"k3seq bench: {event}: {row.work.key} {result}".rstrip(), file=sys.stderr)

@@ -1,11 +1,12 @@
-"""`k3seq provenance`: which layers and weights stand behind a model's outputs, and which of the weights get a gradient."""
+"""`k3seq provenance`: the layers and weights that the outputs of a model depend on, and which weights get a gradient."""
 
 from pathlib import Path
+from typing import Any
 
 from k3seq.errors import DataError
 
 
-def provenance(name, inputs=None, picture=None):
+def provenance(name: str, inputs: str | Path | None = None, picture: str | Path | None = None) -> dict[str, Any]:
     """Prints the table of a model's provenance.
 
     Args:
@@ -16,7 +17,7 @@ def provenance(name, inputs=None, picture=None):
     Returns:
         `Provenance.as_json()`: `{"name", "inputs", "calls", "weights"}`.
     Raises:
-        UsageError: nothing stands under the name, or the model is neither and `inputs` is None. DataError: `inputs` is no such
+        UsageError: there is no model of that name, or the model is neither and `inputs` is None. DataError: `inputs` is no such
         file.
     """
     from k3seq.inspect import draw_provenance, provenance_of, save_figure

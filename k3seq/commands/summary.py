@@ -1,17 +1,20 @@
-"""`k3seq summary`: the layers of a model and what they weigh."""
+"""`k3seq summary`: the layers of a model and their numbers of parameters."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 
-def summary(name, depth=1):
+def summary(name: str, depth: int = 1) -> dict[str, Any]:
     """Prints a table of the model's layers with their parameters.
 
     Args:
         name: a name of `k3seq.models.registry` or `package.module:factory`.
-        depth: how many levels of layers to show; what a layer holds is in its own count already.
+        depth: number of levels of nested layers to show. The count of a layer includes its sub-layers.
     Returns:
         `{"name", "total", "trainable", "non_trainable", "layers"}`; a layer is `{"path", "class", "depth", "output_shape",
         "parameters", "trainable"}`, `output_shape` None where the model does not know it.
     Raises:
-        UsageError: nothing stands under the name; the message names the choices.
+        UsageError: there is no model of that name; the message lists the names.
     """
     from rich.console import Console
     from rich.table import Table
@@ -37,9 +40,9 @@ def summary(name, depth=1):
     return {"name": name, "total": total, "trainable": trainable, "non_trainable": total - trainable, "layers": layers}
 
 
-def rows(holder, depth, level=1):
-    """The layers of a model or layer in the order of their making, each before what it holds, `depth` levels down."""
-    held = getattr(holder, "layers", None)  # of a layer that is no model, Keras has no public list
+def rows(holder: Any, depth: int, level: int = 1) -> Iterator[dict[str, Any]]:
+    """The layers of a model or layer in the order of creation, each before its sub-layers, `depth` levels down."""
+    held = getattr(holder, "layers", None)  # Keras has no public list for a layer that is no model
     for layer in holder._flatten_layers(include_self=False, recursive=False) if held is None else held:
         yield {
             "path": layer.path or layer.name,  # a layer that was never built has no path
@@ -53,14 +56,14 @@ def rows(holder, depth, level=1):
             yield from rows(layer, depth, level + 1)
 
 
-def size(weights):
+def size(weights: Iterable[Any]) -> int:
     """The number of scalars; a weight that is shared counts once."""
     import math
 
     return sum(math.prod(weight.shape) for weight in {id(weight): weight for weight in weights}.values())
 
 
-def output_shape(layer):
+def output_shape(layer: Any) -> Any:
     """The shape (or structure of shapes) of a layer in a functional graph; None where it was not called on symbolic inputs."""
     from keras import tree
 

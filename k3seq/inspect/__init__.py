@@ -1,4 +1,4 @@
-"""Looking into a model: what passes through its layers, what stands behind its output, what excites a unit, pictures."""
+"""Inspect a model: shapes that pass through its layers, provenance of its outputs, gradient ascent, and pictures."""
 
 from k3seq.runtime import backend_check
 

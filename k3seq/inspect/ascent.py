@@ -1,7 +1,10 @@
-"""Gradient ascent in input space: what a unit likes best (Erhan et al. 2009, "Visualizing higher-layer features")."""
+"""Gradient ascent in input space: the input that activates a unit most (Erhan et al. 2009, "Visualizing higher-layer
+features")."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -16,8 +19,16 @@ class Ascent(NamedTuple):
     activations: list
 
 
-def gradient_ascent(model, layer, unit, shape, steps=30, step_size=0.1, seed=0):
-    """Changes a noise input so that one unit of one layer becomes as active as it can.
+def gradient_ascent(
+    model: keras.Model,
+    layer: str | keras.layers.Layer,
+    unit: int,
+    shape: Sequence[int],
+    steps: int = 30,
+    step_size: float = 0.1,
+    seed: int = 0,
+) -> Ascent:
+    """Changes a noise input so that the activation of one unit of one layer rises.
 
     Each step adds `step_size` times the gradient of the unit's activation (its mean over all positions), divided by the
     gradient's root mean square, so that the pace does not depend on how strongly the layer answers.

@@ -2,13 +2,17 @@
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from k3seq.typing import ArrayLike
 
-def draw_ascent(ascent, title=""):
+
+def draw_ascent(ascent: Any, title: str = "") -> Figure:
     """A figure of an `Ascent`: the input found, and the unit's activation over the steps.
 
     An input `(height, width, 1 or 3)` or `(height, width)` is shown as an image, one of one axis as a line.
@@ -22,7 +26,7 @@ def draw_ascent(ascent, title=""):
     return figure
 
 
-def draw_images(images, columns=8):
+def draw_images(images: ArrayLike, columns: int = 8) -> Figure:
     """A figure of `images (n, height, width, 1 or 3)` in rows of `columns`.
 
     Raises: ValueError when there is no image or no column.
@@ -40,9 +44,10 @@ def draw_images(images, columns=8):
     return figure
 
 
-def draw_training(epochs):
-    """A figure of a run's epochs (dicts with number and loss, and where pairs were held out dev_loss, error_rate and
-    sequence_accuracy): losses on the left, what decoding got right on the right.
+def draw_training(epochs: Sequence[Mapping[str, Any]]) -> Figure:
+    """A figure of the epochs of a run: losses on the left, error rate and accuracy of decoding on the right.
+
+    An epoch is a dict with number and loss, and with dev_loss, error_rate and sequence_accuracy where there are dev pairs.
 
     Raises: ValueError when there is no epoch.
     """
@@ -64,8 +69,9 @@ def draw_training(epochs):
     return figure
 
 
-def save_figure(figure, path):
-    """Writes a figure as PNG under a temporary name beside `path`, then renames: a reader never sees half of it.
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure as PNG under a temporary name beside `path`, then renames it, so that a reader never sees an
+    incomplete file.
 
     Raises: OSError when the folder does not exist or cannot be written to.
     """
@@ -88,7 +94,7 @@ def _show(axes, values):
     if values.ndim == 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim == 3:
-        # Colours are shown within their own range; one channel is scaled by imshow itself.
+        # Colors are scaled to their range here; imshow itself scales a single channel.
         low, high = values.min(), values.max()
         values = (values - low) / (high - low) if high > low else np.zeros_like(values)
     axes.imshow(values, cmap="gray")

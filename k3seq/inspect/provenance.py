@@ -1,33 +1,36 @@
-"""What stands behind a tensor: the layers in the order in which they are computed, their weights, and which of them learn.
+"""Provenance of a tensor: the layers that compute it in their order, their weights, and which weights get a gradient.
 
-A Keras tensor remembers the call that made it, that call its arguments, and so on back to the inputs; a layer that is not named
-when a model is made is found along this chain, and is trained. Here the calls are recorded in one run, inside layers too, and
-what reaches the result is computed, not guessed from a graph: the gradient by differentiating, and the rest by poison. A weight
-or a layer's output is made NaN: what is computed from it changes, and a result that does not change never read it.
+A Keras tensor records the call that made it and the arguments of that call, back to the inputs. A layer that is not named
+when a model is made is found along this chain, and is trained. Here the calls are recorded in one run, also inside layers. What
+affects the
+result is computed, not derived from the graph: the gradient by differentiation, the rest with NaN. A weight or the output
+of a layer is set to NaN; if the result does not change, it does not depend on it.
 """
 
 import collections
 import dataclasses
+from typing import Any
 
 import keras
 
-from k3seq.inspect.poison import PoisonedRun
+from k3seq.inspect.nan_run import NaNRun
 from k3seq.inspect.subject import Subject, own_weights
 from k3seq.inspect.trace import shapes_text
+from k3seq.typing import Nested
 
 GRADIENT, ZERO, UNREACHED, FROZEN = VERDICTS = ("gradient", "zero gradient", "not reached", "not trainable")
 
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-    """One weight: `path`, `shape`, `dtype`, and what was found out about it.
+    """One weight: `path`, `shape`, `dtype`, and its effect on the result.
 
     Attributes:
         trainable: whether an optimizer may change it.
         reached: whether the result changes with it; None for a weight of integers, which is not tried.
         gradient: Euclidean norm of the gradient of a fixed projection of the result; None for integers.
-        verdict: one of `VERDICTS`: "not trainable"; "not reached": nothing of the result is computed from it; "zero gradient":
-            it is read, but behind `stop_gradient` or an argmax, or it cancels out; "gradient".
+        verdict: one of `VERDICTS`: "not trainable"; "not reached": the result does not depend on it; "zero gradient": the
+            result depends on it through `stop_gradient` or an argmax, or it cancels out; "gradient".
     """
 
     path: str
@@ -38,7 +41,7 @@ class Weight:
     gradient: float | None
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         if not self.trainable:
             return FROZEN
         return GRADIENT if self.gradient else ZERO if self.reached else UNREACHED
@@ -49,13 +52,13 @@ class Call:
     """One call of a layer, or of an operation of a functional graph.
 
     Attributes:
-        path, kind: of the layer, and its class. depth: how many of the calls before it lie around it.
-        origins: where its tensors come from: indices of calls and names of inputs. A tensor computed between two layers
-            (`x + y` in a `call`) has no origin here.
+        path, kind: path and class of the layer. depth: number of calls around it.
+        origins: origins of its tensors: indices of calls and names of inputs. A tensor that is computed between two layers
+            (`x + y` in a `call`) has no origin.
         entered, left: lists of (shape, dtype).
         used: whether the result changes with its output; None where the output holds no floats.
-        weights: paths of the weights that the layer itself holds. Those of the layers within it stand at their calls; at this
-            one where it reads them without a call.
+        weights: paths of the weights of the layer itself. Weights of its sub-layers are listed at their calls, or here if the
+            layer uses them without a call.
     """
 
     path: str
@@ -70,12 +73,12 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """What stands behind a result; as text a table, `inspect.draw_provenance` makes a picture of it.
+    """The provenance of a result. `str` gives a table, `inspect.draw_provenance` a picture.
 
     Attributes:
-        name: of the model, or of the tensor. inputs: list of (name, shape, dtype).
+        name: name of the model or tensor. inputs: list of (name, shape, dtype).
         calls: list of `Call`, each before the calls within it.
-        weights: list of `Weight` in the order of the calls that hold them, last those of layers that were never called.
+        weights: list of `Weight` in the order of the calls; weights of layers that were never called come last.
     """
 
     name: str
@@ -90,50 +93,50 @@ class Provenance:
         return "\n".join([f"{self.name}, computed from {inputs}", *_aligned(self._rows()), f"weights: {total}"])
 
     def _rows(self):
-        weights, told = {weight.path: weight for weight in self.weights}, set()
+        weights, shown = {weight.path: weight for weight in self.weights}, set()
         yield ["", "layer", "class", "from", "output", "weight", "shape", "gradient"]
         for number, call in enumerate(self.calls):
             note = "NOT USED: " if call.used is False else ""
             more = f", {len(call.left) - 3} more" if len(call.left) > 3 else ""
             origins = ", ".join(map(str, call.origins))
             head = [str(number), "  " * call.depth + call.path, call.kind, origins, note + shapes_text(call.left[:3]) + more]
-            if told.issuperset(call.weights):
-                yield [*head, "(told above)" if call.weights else "", "", ""]
-            for path in (path for path in call.weights if path not in told):
+            if shown.issuperset(call.weights):
+                yield [*head, "(shown above)" if call.weights else "", "", ""]
+            for path in (path for path in call.weights if path not in shown):
                 yield [*head, *_cells(weights[path])]
                 head = [""] * len(head)
-            told.update(call.weights)
-        for path in (path for path in weights if path not in told):
+            shown.update(call.weights)
+        for path in (path for path in weights if path not in shown):
             yield ["", "(never called)", "", "", "", *_cells(weights[path])]
 
-    def as_json(self):
+    def as_json(self) -> dict[str, Any]:
         """The attributes, and each weight's verdict, as dicts, lists, text and numbers."""
         data = dataclasses.asdict(self)
-        for told, weight in zip(data["weights"], self.weights, strict=True):
-            told["verdict"] = weight.verdict
+        for values, weight in zip(data["weights"], self.weights, strict=True):
+            values["verdict"] = weight.verdict
         return data
 
 
-def provenance_of(target, inputs=None):
-    """Tells which layers and weights stand behind a tensor or a model's outputs, and which of the weights get a gradient.
+def provenance_of(target: Nested, inputs: Nested = None) -> Provenance:
+    """Finds the layers and weights that a tensor or the outputs of a model depend on, and which weights get a gradient.
 
-    The model is called without training, compiled once, about as often as it has calls and weights, and left as it was.
+    The model is compiled once and called about once per call and weight, without training. It is not changed.
 
     Args:
         target: a tensor (or nested tensors) of the functional API, a model, or a layer.
-        inputs: what to call it with; for a tensor a dict by the names of the `keras.Input`s behind it. None: drawn, where the
+        inputs: inputs of the call; for a tensor a dict by the names of its `keras.Input`s. None draws them, where the
             target is a tensor or a functional or Sequential model: a batch of 2, 4 for every other unknown size, ids below the
             smallest vocabulary of its embeddings; integers of rank 1 are taken for lengths.
 
     Returns:
-        A `Provenance`. A gradient that is nothing but rounding counts as zero. Calls of one layer by another with the same
-        shapes are one entry, so that a loop over steps is told as its body; in a functional graph each call is its own.
+        A `Provenance`. A gradient that is only rounding counts as zero. Calls of one layer by another with the same
+        shapes are one entry, so that a loop over steps is shown as its body. In a functional graph each call is one entry.
 
     Raises:
         UsageError: a tensor that no layer made, a target that needs `inputs`, or a result that holds no floats.
     """
     subject = Subject(target, inputs)
-    run = PoisonedRun(subject)
+    run = NaNRun(subject)
     norms, found = run.norms(), {}
     for variable in subject.weights:
         norm = norms.get(id(variable))
@@ -142,19 +145,19 @@ def provenance_of(target, inputs=None):
         found[id(variable)] = Weight(variable.path, tuple(variable.shape), dtype, variable.trainable, reached, norm)
     recorded = list(run.calls())
     owners = _owners([record.layer for record, *_ in recorded], {key for key, weight in found.items() if weight.reached})
-    calls, told = [], {}
+    calls, listed = [], {}
     for record, origins, used in recorded:
         held = [key for key in owners.get(id(record.layer), ()) if key in found]
-        told |= dict.fromkeys(held)
+        listed |= dict.fromkeys(held)
         paths = tuple(found[key].path for key in held)
         calls.append(Call(record.path, record.kind, record.depth, origins, record.entered, record.left, used, paths))
-    weights = [found[key] for key in [*told, *(key for key in found if key not in told)]]
-    return Provenance(subject.name, subject.told, calls, weights)
+    weights = [found[key] for key in [*listed, *(key for key in found if key not in listed)]]
+    return Provenance(subject.name, subject.input_specs, calls, weights)
 
 
 def _owners(layers, reached):
-    """id of a layer -> keys of its weights: its own, and those read of a layer in it that was never called (Keras' LSTM hands
-    its cell's weights to a fused kernel where there is one)."""
+    """id of a layer -> keys of its weights: its own, and those of sub-layers that were never called. (Keras' LSTM passes the
+    weights of its cell to a fused kernel.)"""
     owners = {id(layer): own_weights(layer) for layer in layers}
     left = reached.difference(*owners.values())
     for layer in sorted(layers, key=lambda layer: len(getattr(layer, "weights", ()))):

@@ -1,35 +1,38 @@
-"""What a question is asked about: a model, a layer or a functional tensor, as one callable with its weights and inputs."""
+"""The target of an inspection: a model, a layer or functional tensors, as one callable with its weights and inputs."""
+
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops, tree
 
 from k3seq.errors import UsageError
+from k3seq.typing import Nested
 
-BATCH, STEPS = 2, 4  # what is drawn for an unknown batch, and for every other unknown size
+BATCH, STEPS = 2, 4  # sizes that are drawn for an unknown batch, and for any other unknown size
 
 
 class Subject:
-    """A target made ready to be called.
+    """A target that is ready to be called.
 
     Args:
         target: a Keras model or layer, or (nested) tensors of the functional API.
-        inputs: what it is called with; for tensors a dict by the names of the inputs behind them; None: drawn.
+        inputs: the inputs of the call; for tensors a dict by the names of their `keras.Input`s; None draws them.
 
     Attributes:
         name: of the target. call: from `inputs` to its outputs. inputs: nested NumPy arrays.
-        told: list of (name, shape, dtype) of the inputs.
+        input_specs: list of (name, shape, dtype) of the inputs.
         callables: every layer and operation that a call may pass through.
 
     Raises:
         UsageError: a tensor that no layer made, names that are not those of the inputs, or inputs that must be given.
     """
 
-    def __init__(self, target, inputs=None):
+    def __init__(self, target: Nested, inputs: Nested = None):
         if isinstance(target, keras.layers.Layer):
             self.name, self.call = target.name, target
             self.roots = [target]
-            symbolic = getattr(target, "_inputs_struct", None) or (getattr(target, "inputs", None) or [None])[0]
+            symbolic = _symbolic_inputs(target)
         else:
             symbolic = _inputs_behind(target)
             self.call = keras.Function(symbolic, target)
@@ -37,31 +40,42 @@ class Subject:
             self.roots = list(self.call.operations)
             inputs = inputs if inputs is None else _by_name(inputs, symbolic)
         if inputs is None and symbolic is None:
-            raise UsageError(f"Expected inputs to call {self.name} with: only a functional model tells its own. Received: None")
+            raise UsageError(
+                f"Expected inputs to call {self.name} with: only those of a functional model are known. Received: None"
+            )
         self.callables = list({id(found): found for root in self.roots for found in _callables(root)}.values())
         self.inputs = _drawn(symbolic, self.callables) if inputs is None else tree.map_structure(np.asarray, inputs)
         if not all(getattr(root, "built", True) for root in self.roots):
-            self.call(tree.map_structure(ops.convert_to_tensor, self.inputs))  # its weights do not exist before
+            self.call(tree.map_structure(ops.convert_to_tensor, self.inputs))  # creates its weights
             self.callables = list({id(found): found for root in self.roots for found in _callables(root)}.values())
         names = [_name(tensor) for tensor in tree.flatten(symbolic)] if symbolic is not None else _names(self.inputs)
         leaves = tree.flatten(self.inputs)
-        self.told = [(name, leaf.shape, str(leaf.dtype)) for name, leaf in zip(names, leaves, strict=True)]
+        self.input_specs = [(name, leaf.shape, str(leaf.dtype)) for name, leaf in zip(names, leaves, strict=True)]
 
     @property
-    def weights(self):
+    def weights(self) -> list[keras.Variable]:
         """The weights of all its layers, each once."""
         held = (weight for root in self.roots for weight in getattr(root, "weights", []))
         return list({id(weight): weight for weight in held}.values())
 
 
-def own_weights(layer):
-    """The ids of the weights that a layer or operation holds itself, not within a layer of its own."""
+def own_weights(layer: Any) -> list[int]:
+    """The ids of the weights that a layer or operation holds itself, without those of its sub-layers."""
     held = (getattr(layer, name, ()) for name in ("_trainable_variables", "_non_trainable_variables"))
     return [id(variable) for variables in held for variable in variables]
 
 
+def _symbolic_inputs(layer):
+    """The `keras.Input` tensors of a functional or Sequential model, in its own structure; None for another layer."""
+    structure = getattr(layer, "_inputs_struct", None)
+    if structure is not None:  # one tensor has no truth value
+        return structure
+    inputs = getattr(layer, "inputs", None)
+    return inputs[0] if inputs else None
+
+
 def _inputs_behind(target):
-    """The `keras.Input` tensors that tensors were computed from, in the order in which they are met."""
+    """The `keras.Input` tensors that the target was computed from, in the order in which they are found."""
     found, seen, waiting = [], set(), list(reversed(tree.flatten(target)))
     while waiting:
         tensor = waiting.pop()

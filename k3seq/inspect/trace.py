@@ -3,10 +3,13 @@
 import collections
 import contextlib
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 from keras import tree
+
+from k3seq.typing import Nested
 
 
 class Passage(NamedTuple):
@@ -29,12 +32,12 @@ class Passage(NamedTuple):
         return f"{'  ' * self.depth}{self.path} ({self.kind}): {shapes_text(self.entered)} -> {shapes_text(self.left)}"
 
 
-def shape_trace(model, inputs, **arguments):
-    """Calls `model(inputs)` once, without training, and tells what passed through each of its layers.
+def shape_trace(model: keras.layers.Layer, inputs: Nested, **arguments: Any) -> list[Passage]:
+    """Calls `model(inputs)` once, without training, and returns what entered and left each of its layers.
 
     Args:
         model: any Keras model or layer. It is left as it was, also after an error.
-        inputs: what it is called with; further arguments go to the call.
+        inputs: inputs of the call. arguments: further arguments of the call.
 
     Returns:
         A list of `Passage`, in the order in which the layers were entered.
@@ -54,7 +57,7 @@ class Record:
     """One call of a layer or operation, without its tensors.
 
     Attributes:
-        layer: what was called. parent: the `Record` of the call it lies within, or None.
+        layer: the layer or operation. parent: the `Record` of the call around it, or None.
         entered, left: lists of (shape, dtype); left is None until the call ends.
         occurrence: how many calls of the layer within `parent` were before it.
     """
@@ -66,25 +69,27 @@ class Record:
     left: list | None = None
 
     @property
-    def path(self):
-        return getattr(self.layer, "path", None) or self.layer.name  # a layer that nothing built explicitly has no path
+    def path(self) -> str:
+        return getattr(self.layer, "path", None) or self.layer.name  # a layer that was never built has no path
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         return type(self.layer).__name__
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         return 0 if self.parent is None else self.parent.depth + 1
 
 
 @contextlib.contextmanager
-def recorded_calls(layers, enter=None, leave=None):
+def recorded_calls(
+    layers: Iterable[Any], enter: Callable[..., Any] | None = None, leave: Callable[..., Any] | None = None
+) -> Any:
     """Within it, each call of one of these layers or operations is added to the list it gives, in the order of entering.
 
     Args:
         layers: Keras layers or operations. They are left as they were.
-        enter: `enter(record, arguments)`, told before the call. leave: `leave(record, result) -> result`, after it.
+        enter: `enter(record, arguments)`, called before the call. leave: `leave(record, result) -> result`, after it.
     """
     records, open_calls, counts = [], [], collections.Counter()
 
@@ -111,8 +116,8 @@ def recorded_calls(layers, enter=None, leave=None):
 
 
 @contextlib.contextmanager
-def wrapped_calls(layers, wrap):
-    """Within it, each layer's `call` is `wrap(layer, call)`; afterwards it is the layer's own again.
+def wrapped_calls(layers: Iterable[Any], wrap: Callable[..., Any]) -> Any:
+    """A context in which each layer's `call` is `wrap(layer, call)`. Afterwards the original is back.
 
     `call` is set past Keras' attribute tracking, so that the layer's saved form and its weights do not notice.
     """
@@ -133,6 +138,6 @@ def _shapes(structure):
     return [(tuple(leaf.shape), keras.backend.standardize_dtype(leaf.dtype)) for leaf in leaves]
 
 
-def shapes_text(shapes):
+def shapes_text(shapes: Sequence[tuple[Any, str]]) -> str:
     """`(2, 30) int32, (2,) int32` of a list of (shape, dtype)."""
     return ", ".join(f"{shape} {dtype}" for shape, dtype in shapes) or "nothing"

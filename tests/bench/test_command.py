@@ -71,14 +71,14 @@ def test_every_row_is_measured_in_its_own_process_with_all_figures(result):
     assert result["machine"]["cores"] >= 1 and result["seconds"] > 0
 
 
-def test_a_competitor_with_a_wrong_weight_is_marked_and_the_run_fails(result):
+def test_a_peer_with_a_wrong_weight_is_marked_and_the_exit_code_stays_0(result):
     assert [of(result, implementation)["parity"] for implementation in ("k3seq", "plain", "planted")] == [
         "equal",
         "equal",
         "differs",
     ]
-    assert of(result, "planted")["parity_note"].startswith("losses off by")
-    assert result["exit_code"] == 1
+    assert of(result, "planted")["parity_note"].startswith("losses differ by")
+    assert result["exit_code"] == 0
     assert of(result, "k3seq")["losses"] != of(result, "planted")["losses"]
 
 
@@ -105,6 +105,10 @@ def test_csv_page_and_json_hold_the_run(result, folder):
         (dict(rounds=0), "Expected --rounds of at least 1. Received: 0"),
         (dict(steps=0), "Expected --steps of at least 1. Received: 0"),
         (dict(seconds=0.0), "Expected --seconds above 0. Received: 0.0"),
+        (dict(seconds=float("nan")), "Expected --seconds above 0. Received: nan"),
+        (dict(seconds=float("inf")), "Expected --seconds above 0. Received: inf"),
+        (dict(timeout=0), "Expected --timeout above 0. Received: 0"),
+        (dict(jits="nope"), "Expected --jit out of matrix, first, jit, no jit. Received: nope"),
         (dict(target="a:b", batch_size=0), "Expected --batch-size of at least 1. Received: 0"),
         (dict(target="model"), "Expected package.module:factory. Received: model"),
         (dict(target="a:b", kind="fly"), "Expected --kind out of train, decode, layer. Received: fly"),

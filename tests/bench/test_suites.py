@@ -1,4 +1,4 @@
-"""The suites hold every backend and jit mode, and competitors on the same batch; and parity stamps their rows."""
+"""The suites hold every backend and jit mode, and peers on the same batch; parity marks their rows."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.fakes import BACKENDS, MATRIX, row, work
-from k3seq.bench import SUITES, groups, problems, stamps
+from k3seq.bench import SUITES, groups, problems, row_parity
 from k3seq.bench.running import Weights
 from k3seq.errors import UsageError
 from k3seq.parity.case import Case, Spec
@@ -102,7 +102,7 @@ def test_a_users_case_counts_its_tokens():
 
 def stamped(*losses):
     rows = [row((1.0,), implementation=str(i), losses=values) for i, values in enumerate(losses)]
-    stamps.by_losses(rows, MATRIX)
+    row_parity.by_losses(rows, MATRIX)
     return [one.parity for one in rows]
 
 
@@ -117,7 +117,7 @@ def test_rows_are_held_to_the_middle_of_their_problem():
 def test_a_row_alone_is_not_called_equal():
     assert stamped([3.0, 2.0, 1.0]) == [""]
     rows = [row((1.0,), losses=[1.0], problem=name) for name in ("one", "two")]
-    stamps.by_losses(rows, MATRIX)
+    row_parity.by_losses(rows, MATRIX)
     assert [one.parity for one in rows] == ["", ""]
 
 

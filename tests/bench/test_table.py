@@ -214,3 +214,13 @@ def test_without_a_terminal_a_row_that_is_done_is_a_line(shown, capsys):
         f"k3seq bench: measured: {shown.rows[0].work.key} 20.0 ms",
         f"k3seq bench: failed: {shown.rows[3].work.key} The process ended",
     ]
+
+
+@pytest.mark.parametrize(
+    "implementation, parity, ok",
+    [("keras", "differs", True), ("keras_hub", "differs", True), ("k3seq", "differs", False), ("own", "differs", False)],
+)
+def test_only_a_row_of_k3seq_or_of_the_user_that_differs_fails(implementation, parity, ok):
+    equal = row((1.0,), parity="equal")
+    assert report(equal, row((1.0,), implementation=implementation, parity=parity)).ok is ok
+    assert report(equal, row((1.0,), implementation=implementation, parity="equal")).ok

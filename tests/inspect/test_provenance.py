@@ -209,3 +209,31 @@ def test_what_cannot_be_answered_is_refused(target, inputs, message, subclassed,
     }
     with pytest.raises(UsageError, match=message):
         provenance_of(targets[target], inputs)
+
+
+def structured(kind):
+    """A model whose inputs and outputs have the structure that its name says."""
+    x = keras.Input((4,), name="x")
+    y = layers.Dense(2, name="dense")(x)
+    models = {
+        "one tensor": lambda: keras.Model(x, y),
+        "a list of one": lambda: keras.Model([x], [y]),
+        "a dict of one": lambda: keras.Model({"x": x}, {"y": y}),
+        "nested": lambda: keras.Model({"a": [x]}, {"y": (y,)}),
+        "Sequential": lambda: keras.Sequential([keras.Input((4,), name="x"), layers.Dense(2, name="dense")]),
+        "Sequential without Input": lambda: _called(keras.Sequential([layers.Dense(2, name="dense")])),
+    }
+    return models[kind]()
+
+
+def _called(model):
+    model(X)
+    return model
+
+
+@pytest.mark.parametrize(
+    "kind", ["one tensor", "a list of one", "a dict of one", "nested", "Sequential", "Sequential without Input"]
+)
+def test_inputs_of_every_structure_are_drawn(kind):
+    found = provenance_of(structured(kind))
+    assert len(found.inputs) == 1 and [weight.verdict for weight in found.weights] == ["gradient", "gradient"]

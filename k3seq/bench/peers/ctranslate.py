@@ -1,14 +1,16 @@
 """Decoding by CTranslate2: its own engine, no framework, on k3seq's Transformer with the same weights.
 
 CTranslate2 reads a model from files and takes tokens as text, which it looks up in each step; both sides' vocabularies are
-made here. With no length penalty its scores are sums of log-probabilities as k3seq's are, so they are held to the others'. Then
+made here. Without a length penalty its scores are sums of log-probabilities, as those of k3seq, and are compared. Then
 its beam search ends a row when the best candidate has ended, k3seq's when no live beam can beat what is kept: where nothing is
 normalised by length both find the same.
 """
 
 import os
 import tempfile
+from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 import ctranslate2
 import numpy as np
@@ -20,7 +22,7 @@ from k3seq.bench.running import Running, Weights
 UNKNOWN = 3  # in every k3seq vocabulary; CTranslate2 wants to know it, and here no token is unknown
 
 
-def decode(payload):
+def decode(payload: dict[str, Any]) -> Running:
     """A row's maker: `translate_batch`, greedy or with beams, in float32 and on the threads of the row's process."""
     case, beams = payload["case"], payload["options"]["beams"]
     limits, source = case["decode"], payload["batch"]["inputs"]["source"]
@@ -48,7 +50,7 @@ def decode(payload):
     return Running(step, lambda _: None, number, about, tokens)
 
 
-def specification(sizes, limits, weights):
+def specification(sizes: Mapping[str, Any], limits: Mapping[str, int], weights: Weights) -> Any:
     """The `TransformerSpec` of a `TransformerSeq2Seq` of those sizes: normalised after each residual, scaled embeddings."""
     drawn = starting_weights(sizes, weights)
     made = TransformerSpec.from_config(sizes["num_layers"], sizes["num_heads"], pre_norm=False)
@@ -74,11 +76,11 @@ def specification(sizes, limits, weights):
     return made
 
 
-def cores():
-    """What the other rows' frameworks take: what OpenMP is told, or the cores this process may run on."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdigit() and int(told):
-        return int(told)
+def cores() -> int:
+    """Number of threads that the frameworks of the other rows use: OMP_NUM_THREADS, or the available cores."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads):
+        return int(threads)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

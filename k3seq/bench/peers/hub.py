@@ -1,9 +1,12 @@
-"""KerasHub: k3seq's Transformer of `keras_hub.layers`, with the same weights, trained and decoded by KerasHub's own means.
+"""KerasHub: k3seq's Transformer of `keras_hub.layers`, with the same weights, trained and decoded by KerasHub.
 
 Decoding is what KerasHub's seq2seq models do: `Seq2SeqLM` compiles `generate_step`, which runs a sampler over cached decoder
-layers. Its `BeamSampler` goes on adding to the scores of beams that have ended and so returns wrong hypotheses where rows end
-before the last step: the row with beams is there for its time. Where no row ends early, its hypotheses are k3seq's.
+layers. Its `BeamSampler` keeps adding to the scores of beams that have ended. It returns wrong hypotheses where rows end before
+the last step, so its row shows a time only. Where no row ends early, its hypotheses equal those of k3seq.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import keras_hub
@@ -14,13 +17,14 @@ from k3seq.bench.peers.stock import token_loss
 from k3seq.bench.peers.transformer import ATTENTION, EPSILON, lengths, score, shifted, starting_weights
 from k3seq.bench.running import Running, Weights
 from k3seq.runtime import matrix
+from k3seq.typing import Tensor
 
 
 class Translator(keras_hub.models.Seq2SeqLM):
     """{"source" (b, s), "target" (b, t), optionally "source_lengths" (b,)} -> logits (b, t, v); sizes: those of
     `TransformerSeq2Seq`."""
 
-    def __init__(self, sizes, weights):
+    def __init__(self, sizes: Mapping[str, Any], weights: Weights):
         super().__init__(compile=False)
         self.sizes = sizes
         units = (None, None, sizes["embed_dim"])
@@ -45,7 +49,7 @@ class Translator(keras_hub.models.Seq2SeqLM):
         _assign(self.logits, [drawn["output"]])
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Mapping[str, Tensor]) -> Tensor:
         mask = None
         if "source_lengths" in inputs:
             mask = ops.arange(ops.shape(inputs["source"])[1], dtype="int32")[None, :] < inputs["source_lengths"][:, None]
@@ -64,8 +68,9 @@ class Translator(keras_hub.models.Seq2SeqLM):
             x = encoder(x, padding_mask=mask)
         return x
 
-    def generate_step(self, inputs, stop_token_ids=None):
-        """{"source" (b, s), "prompt" (b, 1 + steps): start token and room, "mask": what of it is given} -> prompt filled."""
+    def generate_step(self, inputs: Mapping[str, Tensor], stop_token_ids: Sequence[int] | None = None) -> Tensor:
+        """{"source" (b, s), "prompt" (b, 1 + steps): the start token and free places, "mask": the given places} -> the
+        filled prompt."""
         memory, prompt = self._encode(inputs["source"]), inputs["prompt"]
         rows, heads = ops.shape(memory)[0], self.sizes["num_heads"]
 
@@ -97,7 +102,7 @@ class Translator(keras_hub.models.Seq2SeqLM):
         return self.logits(x)[:, 0], (memory, own, cross)
 
 
-def train(payload):
+def train(payload: dict[str, Any]) -> Running:
     """A row's maker: `train_on_batch` under Adam, as `k3seq.bench.subjects.train` does it."""
     case, batch = payload["case"], payload["batch"]
     model = Translator(case["arguments"], Weights(case["seed"]))
@@ -107,14 +112,14 @@ def train(payload):
 
     def step():
         model.reset_metrics()
-        told = model.train_on_batch(batch["inputs"], batch["labels"], sample_weight=batch["sample_weight"], return_dict=True)
-        return told["loss"]
+        logs = model.train_on_batch(batch["inputs"], batch["labels"], sample_weight=batch["sample_weight"], return_dict=True)
+        return logs["loss"]
 
     # Compiled, one program gives the loss and all weights: to read one of them is to wait for all.
     return Running(step, lambda _: ops.convert_to_numpy(last.value), float, _about(last.value))
 
 
-def decode(payload):
+def decode(payload: dict[str, Any]) -> Running:
     """A row's maker: KerasHub's generate function with `GreedySampler` or `BeamSampler`."""
     case, beams, source = payload["case"], payload["options"]["beams"], payload["batch"]["inputs"]["source"]
     limits = case["decode"]
@@ -144,7 +149,7 @@ def decode(payload):
 
 
 def _assign(layer, values):
-    """Gives the matrices of a layer, in their order, these values; in KerasHub's the heads have an axis of their own."""
+    """Assigns values to the matrices of a layer, in order. KerasHub's have a separate axis for the heads."""
     matrices = [variable for variable in layer.trainable_variables if variable.name in ("kernel", "embeddings")]
     for variable, value in zip(matrices, values, strict=True):
         variable.assign(value.reshape(variable.shape))
@@ -152,5 +157,5 @@ def _assign(layer, values):
 
 def _about(tensor):
     backend = keras.config.backend()
-    told = {"backend": backend, "version": matrix.installed(backend), "keras": keras.__version__}
-    return told | {"keras_hub": keras_hub.__version__, "devices": [str(tensor.device)]}
+    versions = {"backend": backend, "version": matrix.installed(backend), "keras": keras.__version__}
+    return versions | {"keras_hub": keras_hub.__version__, "devices": [str(tensor.device)]}

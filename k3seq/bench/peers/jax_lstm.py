@@ -1,16 +1,20 @@
 """The LSTM seq2seq in JAX alone, written by hand: `lax.scan` with the input projection hoisted out of it, and Adam."""
 
 import functools
+from typing import Any
 
 import jax
 from jax import numpy as jnp
 
 from k3seq.bench.running import Running, Weights
+from k3seq.typing import Tensor
 
 BETAS, EPSILON = (0.9, 0.999), 1e-7
 
 
-def recurrence(x, weights, state, lengths=None):
+def recurrence(
+    x: Tensor, weights: tuple[Tensor, Tensor, Tensor], state: tuple[Tensor, Tensor], lengths: Tensor | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """An LSTM over x (b, s, inputs) from state (h, c); gates in the order i, f, g, o. Returns (outputs (b, s, d), state)."""
     kernel, recurrent, bias = weights
     columns = jnp.swapaxes(x @ kernel + bias, 0, 1)
@@ -30,7 +34,9 @@ def recurrence(x, weights, state, lengths=None):
     return jnp.swapaxes(outputs, 0, 1), state
 
 
-def loss_of(p, source, lengths, target, labels, weight):
+def loss_of(
+    p: dict[str, Any], source: Tensor, lengths: Tensor | None, target: Tensor, labels: Tensor, weight: Tensor
+) -> Tensor:
     """The mean loss over the tokens of weight 1."""
     zero = jnp.zeros((source.shape[0], p["encoder"][1].shape[0]))
     _, state = recurrence(p["source"][source], p["encoder"], (zero, zero), lengths)
@@ -40,7 +46,9 @@ def loss_of(p, source, lengths, target, labels, weight):
     return -(chosen * weight).sum() / weight.sum()
 
 
-def starting_weights(source_vocabulary_size, target_vocabulary_size, embed_dim, units, weights):
+def starting_weights(
+    source_vocabulary_size: int, target_vocabulary_size: int, embed_dim: int, units: int, weights: Weights
+) -> dict[str, Any]:
     """The weights of k3seq's LSTMSeq2Seq."""
 
     def lstm():
@@ -57,7 +65,9 @@ def starting_weights(source_vocabulary_size, target_vocabulary_size, embed_dim, 
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1, 2), static_argnames="rate")
-def update(p, m, v, count, data, rate):
+def update(
+    p: dict[str, Any], m: dict[str, Any], v: dict[str, Any], count: Tensor, data: tuple[Tensor, ...], rate: float
+) -> tuple[Any, ...]:
     """One Adam step: (weights, moments, moments, loss)."""
     loss, gradients = jax.value_and_grad(loss_of)(p, *data)
     m = jax.tree.map(lambda m, g: BETAS[0] * m + (1 - BETAS[0]) * g, m, gradients)
@@ -67,7 +77,7 @@ def update(p, m, v, count, data, rate):
     return p, m, v, loss
 
 
-def train(payload):
+def train(payload: dict[str, Any]) -> Running:
     """A row's maker: train steps of the model above under Adam."""
     case, batch = payload["case"], payload["batch"]
     p = jax.tree.map(jnp.asarray, starting_weights(**case["arguments"], weights=Weights(case["seed"])))
@@ -84,7 +94,7 @@ def train(payload):
     return Running(step, jax.block_until_ready, lambda value: value[1], about())
 
 
-def about():
+def about() -> dict[str, Any]:
     """What runs here."""
     devices = [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()]
     return {"backend": "jax", "version": jax.__version__, "keras": None, "devices": devices}

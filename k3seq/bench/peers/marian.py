@@ -4,6 +4,9 @@ What Marian has otherwise is set to k3seq's: the order of sines and cosines, Lay
 embeddings and the output where Marian ties them. Beams are ranked by the sum of log-probabilities, as k3seq's are.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import transformers
 
 from k3seq.bench.peers import torch_lstm
@@ -11,7 +14,7 @@ from k3seq.bench.peers.transformer import EPSILON, lengths, positions, score, sh
 from k3seq.bench.running import Running, Weights
 
 
-def decode(payload):
+def decode(payload: dict[str, Any]) -> Running:
     """A row's maker: `generate` with its cache, greedy or with beams."""
     case, limits = payload["case"], payload["case"]["decode"]
     model = translator(case["arguments"], limits, Weights(case["seed"]))
@@ -25,7 +28,7 @@ def decode(payload):
         return model.generate(**given, max_new_tokens=limits["max_steps"], **options)
 
     def found(value):
-        """The hypotheses (b, t) behind the start token."""
+        """The hypotheses (b, t) without the start token."""
         return value[:, 1:].numpy()
 
     def number(value):
@@ -40,7 +43,7 @@ def decode(payload):
     return Running(step, torch_lstm.wait, number, about, tokens)
 
 
-def translator(sizes, limits, weights):
+def translator(sizes: Mapping[str, Any], limits: Mapping[str, int], weights: Weights) -> Any:
     """The `MarianMTModel` of a `TransformerSeq2Seq` of those sizes."""
     both = {
         f"{side}_{name}": sizes[own]

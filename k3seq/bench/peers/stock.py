@@ -1,10 +1,16 @@
 """Stock Keras: the models and layers as a user would write them with `keras.layers`."""
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
+from k3seq.typing import Shape, Tensor
 
-def lstm_seq2seq(source_vocabulary_size, target_vocabulary_size, embed_dim, units, mask=False):
+
+def lstm_seq2seq(
+    source_vocabulary_size: int, target_vocabulary_size: int, embed_dim: int, units: int, mask: bool = False
+) -> keras.Model:
     """Encoder and decoder of `keras.layers.LSTM`, the weights of `k3seq.models.lstm.LSTMSeq2Seq`, logits out.
 
     Args:
@@ -23,37 +29,38 @@ def lstm_seq2seq(source_vocabulary_size, target_vocabulary_size, embed_dim, unit
     return keras.Model(inputs, layers.Dense(target_vocabulary_size, name="output")(y))
 
 
-def token_loss():
-    """Cross-entropy of logits over the tokens whose weight is not 0: k3seq's own normalisation, in stock Keras."""
+def token_loss() -> keras.losses.Loss:
+    """Cross-entropy of logits over the tokens whose weight is not 0: the normalization of k3seq, in stock Keras."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
 
 
 class Recurrent(layers.Layer):
-    """A stock recurrent layer called as k3seq's are: x (b, s, inputs) and lengths (b,) or None -> (outputs, state)."""
+    """A stock recurrent layer with the call of k3seq's layers: x (b, s, inputs) and lengths (b,) or None -> (outputs,
+    state)."""
 
-    def __init__(self, cell, units, **kwargs):
+    def __init__(self, cell: str, units: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.cell = cell
         self.inner = getattr(layers, cell)(units, return_sequences=True, return_state=True, name=cell.lower())
 
-    def build(self, x_shape, lengths_shape=None):
+    def build(self, x_shape: Shape, lengths_shape: Shape | None = None) -> None:
         self.inner.build(x_shape)
 
-    def call(self, x, lengths=None):
+    def call(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
         real = None
         if lengths is not None:
             real = ops.arange(ops.shape(x)[1], dtype="int32")[None, :] < lengths[:, None]
         outputs, *state = self.inner(x, mask=real)
-        if real is not None:  # what stands at padding differs between backends; nobody reads it
+        if real is not None:  # values at padding differ between backends and are not used
             outputs = ops.where(real[..., None], outputs, 0.0)
         return outputs, tuple(state) if len(state) > 1 else state[0]
 
 
-def lstm(units):
+def lstm(units: int) -> Recurrent:
     """`keras.layers.LSTM`, called as `k3seq.layers.lstm.LSTM`."""
     return Recurrent("LSTM", units)
 
 
-def gru(units):
+def gru(units: int) -> Recurrent:
     """`keras.layers.GRU`, called as `k3seq.layers.gru.GRU`."""
     return Recurrent("GRU", units)

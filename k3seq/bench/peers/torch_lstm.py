@@ -1,6 +1,8 @@
 """The LSTM models in torch alone, as one writes them by hand: `torch.nn.LSTM`, autograd, `torch.optim.Adam`."""
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,12 +10,13 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from k3seq.bench.running import Running, Weights
 from k3seq.random.bits import Stream
+from k3seq.typing import ArrayLike
 
 
 class Seq2Seq(nn.Module):
     """Encoder and decoder LSTM, the decoder beginning in the encoder's last states; the weights of k3seq's LSTMSeq2Seq."""
 
-    def __init__(self, source_vocabulary_size, target_vocabulary_size, embed_dim, units, weights):
+    def __init__(self, source_vocabulary_size: int, target_vocabulary_size: int, embed_dim: int, units: int, weights: Weights):
         super().__init__()
         self.source = nn.Embedding.from_pretrained(tensor(weights.draw(source_vocabulary_size, embed_dim)), freeze=False)
         self.encoder = lstm(embed_dim, units, weights)
@@ -23,7 +26,7 @@ class Seq2Seq(nn.Module):
         self.output.weight.data = tensor(weights.draw(units, target_vocabulary_size).T)
         self.output.bias.data.zero_()
 
-    def forward(self, source, lengths, target):
+    def forward(self, source: torch.Tensor, lengths: torch.Tensor | None, target: torch.Tensor) -> torch.Tensor:
         x = self.source(source)
         if lengths is not None:
             x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
@@ -32,7 +35,7 @@ class Seq2Seq(nn.Module):
         return self.output(outputs)
 
 
-def lstm(inputs, units, weights, **options):
+def lstm(inputs: int, units: int, weights: Weights, **options: Any) -> nn.LSTM:
     """A `torch.nn.LSTM` with Keras' starting weights: one bias (torch's second one stays zero), 1 for the forget gate."""
     made = nn.LSTM(inputs, units, batch_first=True, **options)
     for end in ("", "_reverse") if made.bidirectional else ("",):
@@ -46,7 +49,7 @@ def lstm(inputs, units, weights, **options):
     return made
 
 
-def train(payload):
+def train(payload: dict[str, Any]) -> Running:
     """A row's maker: train steps of the `Seq2Seq` above under Adam."""
     case, batch = payload["case"], payload["batch"]
     model = Seq2Seq(**case["arguments"], weights=Weights(case["seed"]))
@@ -71,7 +74,7 @@ def train(payload):
     return Running(step, wait, float, about())
 
 
-def layer(payload):
+def layer(payload: dict[str, Any]) -> Running:
     """A row's maker: one `torch.nn.LSTM` over (b, s, inputs), the gradients of its weights and inputs."""
     case, batch = payload["case"], payload["batch"]
     x = torch.from_numpy(batch["inputs"]).requires_grad_()
@@ -100,24 +103,24 @@ def layer(payload):
     return Running(step, wait, number, about())
 
 
-def target(case, index, shape):
+def target(case: Mapping[str, Any], index: int, shape: Sequence[int]) -> torch.Tensor:
     """What parity draws an output to: `k3seq.parity.subject.Subject.targets`."""
     return Stream(case["seed"], f"parity {case['name']} target {index}").normal(shape).astype("float32")
 
 
-def about():
+def about() -> dict[str, Any]:
     """What runs here."""
     devices = [f"cpu, {torch.get_num_threads()} threads"]
     return {"backend": "torch", "version": torch.__version__, "keras": None, "devices": devices}
 
 
-def wait(value):
+def wait(value: Any) -> None:
     """Returns the value when it is computed."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return value
 
 
-def tensor(array):
+def tensor(array: ArrayLike) -> torch.Tensor:
     """A copy of the array that torch may write to."""
     return torch.from_numpy(array.copy())

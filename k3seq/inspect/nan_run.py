@@ -1,7 +1,9 @@
-"""One compiled run of a model in which any weight may be another and the output of any call NaN: what changes depends on it."""
+"""A compiled run of a model with changed weights or with NaN as the output of one call: what changes depends on it."""
 
 import collections
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,13 +11,15 @@ from keras import ops, tree
 
 from k3seq.backend import compiled, value_and_grad
 from k3seq.errors import UsageError
-from k3seq.inspect.trace import recorded_calls
+from k3seq.inspect.subject import Subject
+from k3seq.inspect.trace import Record, recorded_calls
 
 
-class PoisonedRun:
-    """The subject as one compiled function: of its float weights, its inputs, and the number of the call that is poisoned."""
+class NaNRun:
+    """The subject as one compiled function: of its float weights, its inputs, and the number of the call whose output
+    becomes NaN."""
 
-    def __init__(self, subject):
+    def __init__(self, subject: Subject):
         self.subject = subject
         self.variables = [v for v in subject.weights if keras.backend.is_float_dtype(v.dtype)]
         self.values = [ops.convert_to_numpy(variable.value) for variable in self.variables]
@@ -24,7 +28,7 @@ class PoisonedRun:
         value, gradients = self._called(self.values)
         self._value, self._gradients = float(ops.convert_to_numpy(value)), self._arrays(gradients)
 
-    def norms(self):
+    def norms(self) -> dict[int, float]:
         """id of each float weight -> Euclidean norm of its gradient, 0 where it is rounding.
 
         What cancels out (a bias before a softmax or a normalisation) leaves rounding, and that is another one when the weights
@@ -41,7 +45,7 @@ class PoisonedRun:
             norms = [0.0 if place in doubt else norm for place, norm in enumerate(norms)]
         return {id(variable): norm for variable, norm in zip(self.variables, norms, strict=True)}
 
-    def changes_with(self, variable):
+    def changes_with(self, variable: keras.Variable) -> bool:
         """Whether the result changes with a weight."""
         place = next(i for i, each in enumerate(self.variables) if each is variable)
         value = self.values[place]
@@ -50,8 +54,8 @@ class PoisonedRun:
         others = (np.full_like(value, np.nan), (value + far).astype(value.dtype), (value - far).astype(value.dtype))
         return any(self._result([*self.values[:place], x, *self.values[place + 1 :]]) != self._value for x in others)
 
-    def calls(self):
-        """Yields (record, origins, used), one for all calls that are told as one, in the order of entering.
+    def calls(self) -> Iterator[tuple[Record, tuple[Any, ...], bool | None]]:
+        """Yields (record, origins, used), one for all calls that are shown as one, in the order of entering.
 
         origins: tuple of places of calls and names of inputs. used: whether the result changes with the call's output, None
         where that holds no floats.
@@ -86,7 +90,7 @@ class PoisonedRun:
 
     @contextlib.contextmanager
     def _watched(self, inputs, poisoned):
-        made = {id(leaf): (leaf, name) for leaf, (name, *_) in zip(tree.flatten(inputs), self.subject.told, strict=True)}
+        made = {id(leaf): (leaf, name) for leaf, (name, *_) in zip(tree.flatten(inputs), self.subject.input_specs, strict=True)}
         origins = collections.defaultdict(dict)
 
         def enter(record, arguments):
@@ -112,7 +116,7 @@ class PoisonedRun:
             self.records, self.origins = records, dict(origins)
 
     def _key(self, record):
-        """The same for all calls that are told as one: each call of a graph is its own, those of a loop in Python are not."""
+        """The same key for all calls that are shown as one: those of a Python loop. Each call of a graph has its own key."""
         graph = record.parent is None or hasattr(record.parent.layer, "operations")
         above = None if record.parent is None else self._key(record.parent)
         return id(record.layer), tuple(record.entered), record.occurrence if graph else 0, above
@@ -123,7 +127,8 @@ def _is_float(leaf):
 
 
 def _projected(leaf, number):
-    """Sum of the elements, each times a number of its own; fills (the lowest number of a dtype) and NaN count as a constant."""
+    """Sum of the elements, each multiplied by a different number; fill values (the lowest number of a dtype) and NaN count
+    as a constant."""
     flat = ops.cast(ops.reshape(leaf, (-1,)), "float32")
     place = ops.cast(ops.arange(ops.shape(flat)[0]), "float32")
     return ops.sum(ops.where(ops.abs(flat) < 1e30, flat, 7.0) * ops.cos(1.7 * place + number))

@@ -1,19 +1,24 @@
-"""Says of each row whether it computes what the others compute: by its own first losses, and by the parity suite. No keras."""
+"""Compares each row with the others: by its first losses, and by the parity suite. Imports no keras."""
 
 import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from k3seq.bench.work import Row
 from k3seq.parity import suite
 from k3seq.parity.case import from_payload
+from k3seq.parity.pool import Pool
+from k3seq.runtime.matrix import Matrix
 
 CHECKS = ("parameters", "forward", "gradients")
 BAD = ("differs", "failed")
 
 
-def by_losses(rows, matrix):
-    """Stamps the rows of each problem: their first losses, from the same weights on the same batch, must be equal.
+def by_losses(rows: Sequence[Row], matrix: Matrix) -> None:
+    """Compares the first losses of the rows of each problem and sets `parity` and `parity_note` of each row.
 
-    Three train steps under Adam stand behind these numbers, or one call; so do native peers, which parity cannot reach. Each
-    is held to the median of all by the matrix file's tolerance `adam_losses`.
+    The losses are those of three train steps under Adam, or of one call, from the same weights on the same batch. Peers without
+    Keras are included. Each row is compared with the median of all, with the tolerance `adam_losses` of the matrix file.
     """
     problems = {}
     for row in rows:
@@ -25,13 +30,17 @@ def by_losses(rows, matrix):
         allowed = matrix.tolerance("adam_losses", case=problem)
         middle = [statistics.median(values) for values in zip(*(row.losses for row in own), strict=True)]
         for row in own:
-            off = max(abs(a - b) / max(abs(b), 1e-30) for a, b in zip(row.losses, middle, strict=True))
-            row.parity = "equal" if off <= allowed else "differs"
-            row.parity_note = f"losses within {off:.1e} of {len(own)} rows" if off <= allowed else f"losses off by {off:.1e}"
+            error = max(abs(a - b) / max(abs(b), 1e-30) for a, b in zip(row.losses, middle, strict=True))
+            row.parity = "equal" if error <= allowed else "differs"
+            row.parity_note = (
+                f"losses within {error:.1e} of {len(own)} rows" if error <= allowed else f"losses differ by {error:.1e}"
+            )
 
 
-def by_parity(rows, backends, pool=None, on_row=None):
-    """Runs the parity suite on the cases of the rows that Keras runs, and stamps the rows with what it says of their backend.
+def by_parity(
+    rows: Sequence[Row], backends: Sequence[str], pool: Pool | None = None, on_row: Callable[[Any], None] | None = None
+) -> None:
+    """Runs the parity suite on the cases of the Keras rows and sets `parity` and `parity_note` of each row.
 
     Args:
         rows: `Row`s. backends: names. pool: a `k3seq.parity.Pool`, or None. on_row: as in `k3seq.parity.run_parity`.
@@ -53,15 +62,15 @@ def _name(row):
 
 
 def _only(name, case):
-    """The case with its checks alone; decoding and training are what the bench itself runs."""
+    """The case with `CHECKS` only; the benchmark itself runs decoding and training."""
     return from_payload({**case.to_payload(), "name": name, "checks": list(CHECKS), "decode": None})
 
 
 def _stamp(row, found):
     bad = [r for r in found if r.verdict in BAD]
     if bad:
-        told = [f"{r.check} {' and '.join(r.pair)} {r.relative if r.relative is None else f'{r.relative:.1e}'}" for r in bad]
-        row.parity, row.parity_note = "differs", "; ".join([*([row.parity_note] if row.parity_note else []), *told])
+        details = [f"{r.check} {' and '.join(r.pair)} {r.relative if r.relative is None else f'{r.relative:.1e}'}" for r in bad]
+        row.parity, row.parity_note = "differs", "; ".join([*([row.parity_note] if row.parity_note else []), *details])
     elif any(r.verdict == "equal" for r in found):
         row.parity = row.parity or "equal"
         passed = ", ".join(dict.fromkeys(r.check for r in found if r.verdict == "equal"))
