@@ -59,7 +59,7 @@ def test_the_worked_example_of_the_definition():
         assert run(layer, call["rows"]) == expected(call)
 
 
-def test_another_token_or_a_forgotten_context_is_seen():
+def test_another_token_or_an_empty_context_changes_the_result():
     layer = Frames(5, 4, 2)
     assert run(layer, EXAMPLE[1]["rows"]) != expected(EXAMPLE[1])
     layer.reset()
@@ -67,7 +67,7 @@ def test_another_token_or_a_forgotten_context_is_seen():
     assert run(layer, ([[3, 5], enc[1]], dec, tgt)) != expected(EXAMPLE[0])
 
 
-def test_reset_starts_over():
+def test_reset_clears_the_context():
     layer = Frames(5, 4, 2)
     first = run(layer, EXAMPLE[0]["rows"])
     layer.reset()
@@ -95,7 +95,7 @@ def test_empty_rows_and_rows_longer_than_the_window(width):
         assert found[4] == prev
 
 
-def test_what_lies_behind_a_row_does_not_come_in():
+def test_padding_does_not_enter_the_context():
     layer, clean = Frames(5, 4, 2), Frames(5, 4, 2)
     pairs = dense_pairs(EXAMPLE[0]["rows"], 5, 4)
     dirty = [
@@ -110,7 +110,7 @@ def test_what_lies_behind_a_row_does_not_come_in():
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_a_batch_of_another_size_is_refused_and_leaves_the_context(rows):
+def test_a_batch_of_another_size_is_refused_and_keeps_the_context(rows):
     layer = Frames(5, 4, 2)
     run(layer, EXAMPLE[0]["rows"])
     with pytest.raises(UsageError, match=rf"Expected enc of batch_size=2 rows. Received: {rows} rows"):
@@ -145,7 +145,7 @@ def test_shapes_of_symbolic_inputs_are_known():
 
 
 @pytest.mark.parametrize("case", ["hand", "random", "long"])
-def test_golden_calls_in_a_row(case):
+def test_successive_calls_equal_the_golden_vectors(case):
     golden = np.load(GOLDEN / "cases" / f"sliding_frames__{case}.npz")
     [params] = [
         entry["params"]

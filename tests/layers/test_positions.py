@@ -18,7 +18,7 @@ def test_sinusoids_interleave_sine_and_cosine_of_geometric_wavelengths(units):
             assert table[p, i] == pytest.approx(math.sin(angle) if i % 2 == 0 else math.cos(angle), abs=1e-7)
 
 
-def test_the_shared_table_cannot_be_written_to():
+def test_the_shared_table_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         sinusoid(3, 4)[0, 0] = 1.0
 

@@ -113,7 +113,7 @@ def test_losses_are_weighted_by_the_name_of_their_output():
     assert logs["loss"] != pytest.approx(priority + department, rel=1e-2)
 
 
-def test_shapes_and_counts_at_the_seeds_sizes():
+def test_shapes_and_counts_with_the_default_sizes():
     model = document_classifier()
     assert model.output_names == ["priority", "department"]
     assert [tuple(each.shape) for each in model.outputs] == [(None, 1), (None, 4)]
@@ -136,7 +136,7 @@ def test_padding_does_not_change_the_outputs():
         assert np.abs(with_words[name] - plain[name]).max() > 1e-3
 
 
-def test_an_empty_title_gives_numbers():
+def test_an_empty_title_gives_finite_outputs():
     out = outputs(small(compiled=False), {**X, "title": np.zeros_like(X["title"])})
     assert all(np.isfinite(value).all() for value in out.values())
 

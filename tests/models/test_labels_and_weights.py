@@ -180,7 +180,7 @@ def test_batches_of_a_generator_are_aligned_too(model, weight, expected):
 
 
 @pytest.mark.parametrize("y, weight, message", [(Y[:, :2], None, SHAPES), (Y, np.ones(4, "float32"), WEIGHTS)])
-def test_a_bad_batch_of_a_generator_leaves_the_weights_alone(y, weight, message):
+def test_a_bad_batch_of_a_generator_does_not_change_the_weights(y, weight, message):
     model = compiled()
     for call, options in ((model.fit, {"steps_per_epoch": 1, "shuffle": False}), (model.evaluate, {"steps": 1})):
         with pytest.raises(UsageError, match=message):
@@ -208,7 +208,7 @@ def test_every_model_refuses_and_accepts_the_same(kind):
     assert rows == pytest.approx(tokens)
 
 
-def test_the_loss_functions_read_labels_and_weights_alike():
+def test_the_loss_functions_accept_the_same_shapes():
     logits, identity = TABLE[TARGET], np.eye(V, dtype="float32")
     for y in (Y, Y[..., None], ONE_HOT):
         for weight, expected in ((None, mean(1.0)), (ROWS, mean(ROWS[:, None])), (ROWS[:, None], mean(ROWS[:, None]))):

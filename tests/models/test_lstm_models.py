@@ -60,8 +60,8 @@ def expected_logits(made, inputs):
         outputs, _ = lstm_oracle.lstm(target, under(decoder, "lstm_0/"), None, states)
         return outputs @ output["kernel"] + output["bias"]
     directions = (under(encoder, "lstm_0/forward/"), under(encoder, "lstm_0/backward/"))
-    memory, ahead, back = lstm_oracle.bidirectional(source, *directions, mask)
-    states = tuple(np.concatenate(pair, axis=-1) for pair in zip(ahead, back, strict=True))
+    memory, forward, backward = lstm_oracle.bidirectional(source, *directions, mask)
+    states = tuple(np.concatenate(pair, axis=-1) for pair in zip(forward, backward, strict=True))
     outputs, _ = lstm_oracle.lstm(target, under(decoder, "lstm_0/"), None, states)
     kernels = weights(made, "attention")
     logits = []
@@ -145,9 +145,9 @@ def test_saved_and_loaded_it_decodes_the_same(kind, tmp_path):
 @kinds
 def test_dropout_works_in_training_only(kind):
     made, inputs = model(kind, dropout=0.5), batch()
-    calm = ops.convert_to_numpy(made(inputs))
-    np.testing.assert_array_equal(ops.convert_to_numpy(made(inputs, training=False)), calm)
-    assert np.abs(ops.convert_to_numpy(made(inputs, training=True)) - calm).max() > 1e-3
+    evaluated = ops.convert_to_numpy(made(inputs))
+    np.testing.assert_array_equal(ops.convert_to_numpy(made(inputs, training=False)), evaluated)
+    assert np.abs(ops.convert_to_numpy(made(inputs, training=True)) - evaluated).max() > 1e-3
 
 
 @kinds
@@ -156,11 +156,11 @@ def test_an_empty_source_row_gives_finite_logits(kind):
     assert np.isfinite(ops.convert_to_numpy(model(kind)(inputs))).all()
 
 
-def test_decoding_tells_what_each_step_looked_at():
+def test_decoding_returns_the_attention_of_each_step():
     source = np.array([[4, 5, 6, 7], [5, 6, 0, 0]], "int32")
     inputs = {"source": source, "source_lengths": np.array([4, 2], "int32")}
     made = initialize(AttentionSeq2Seq(9, 9, embed_dim=4, units=8), 0)
-    made.attention.key_kernel.assign(1e3 * made.attention.key_kernel)  # untrained, it looks everywhere alike
+    made.attention.key_kernel.assign(1e3 * made.attention.key_kernel)  # untrained, its attention is almost uniform
     decoded = decode.beam_search(made, inputs, beam_width=3, max_steps=5, processors=[decode.CoveragePenalty(0.2)])
     for row in range(2):
         for k, length in enumerate(decoded.lengths[row]):

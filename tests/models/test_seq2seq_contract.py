@@ -70,7 +70,7 @@ WRONG = {
 
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
 @pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG)
-def test_what_is_out_of_range_is_the_same_error_on_every_backend(kind, wrong, message):
+def test_values_out_of_range_raise_the_same_error_on_every_backend(kind, wrong, message):
     x = {"source": np.array([[4, 5, 6]]), "source_lengths": np.array([3]), "target": np.array([[1, 4]])}
     y = np.array(wrong.get("labels", [[4, 2]]))
     made = model(kind)
@@ -81,7 +81,9 @@ def test_what_is_out_of_range_is_the_same_error_on_every_backend(kind, wrong, me
         with pytest.raises(UsageError, match=message):
             call(x, y)
     if "source" in message:
-        with pytest.raises(UsageError, match=message.replace("lengths in 0", "lengths in 1")):  # what is decoded has a step
+        with pytest.raises(
+            UsageError, match=message.replace("lengths in 0", "lengths in 1")
+        ):  # decoding needs at least one step
             Greedy(made, max_steps=3)(x)
 
 

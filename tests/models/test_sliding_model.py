@@ -80,7 +80,7 @@ def test_the_counts_of_the_source():
 
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("case", ["a", "b"])
-def test_golden_logits_of_calls_in_a_row(case, jit):
+def test_logits_of_successive_calls_equal_the_golden_vectors(case, jit):
     golden = np.load(GOLDEN / "cases" / f"sliding_model__{case}.npz")
     index = json.loads((GOLDEN / "index.json").read_text())["cases"]
     [p] = [entry["params"] for entry in index if entry["id"] == f"sliding_model__{case}"]
@@ -187,7 +187,7 @@ def test_targets_wider_than_the_window_are_refused():
 
 
 @pytest.mark.parametrize("faithful", [True, False])
-def test_a_longer_neighbour_changes_a_row_only_where_faithful(faithful):
+def test_a_longer_row_changes_other_rows_only_where_faithful(faithful):
     enc, neighbour = [[3, 4, 5], [6], [7, 8]], [[3, 4, 5], [6, 9, 9, 9, 9, 9], [7, 8]]
     tgt, longer = [[5, 2], [6, 2], [7, 2]], [[5, 2], [6, 7, 8, 9, 2], [7, 2]]
 
@@ -214,7 +214,7 @@ def test_a_batch_of_another_size_is_refused():
         built()(ragged(np.random.default_rng(0), batch=2))
 
 
-def test_a_loaded_model_goes_on_where_the_saved_one_stood(tmp_path):
+def test_a_loaded_model_continues_like_the_saved_one(tmp_path):
     rng = np.random.default_rng(9)
     model = built()
     model(ragged(rng))

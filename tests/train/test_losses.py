@@ -74,7 +74,7 @@ def test_weights_that_are_all_zero_give_zero():
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_what_stands_at_weight_zero_does_not_count(bad, smoothing):
+def test_tokens_of_weight_zero_do_not_count(bad, smoothing):
     broken = np.where((WEIGHTS == 0)[..., None], bad, LOGITS).astype("float32")
     assert loss(logits=broken, weights=WEIGHTS, smoothing=smoothing) == loss(weights=WEIGHTS, smoothing=smoothing)
     assert not np.isfinite(loss(logits=broken, smoothing=smoothing))
