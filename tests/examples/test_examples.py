@@ -102,7 +102,7 @@ def test_the_encoder_decoder_has_the_counts_of_the_source_and_learns(capsys):
 
 @pytest.fixture(scope="module")
 def sliding(tmp_path_factory):
-    """A full run of the sliding-context example, compiled where this backend can, and the arguments of the TensorBoard callback."""
+    """A full run of the sliding-context example, compiled if possible, and the arguments of the TensorBoard callback."""
     module, out = example("sliding_context"), tmp_path_factory.mktemp("records")
     seen = types.SimpleNamespace(made=[], epochs=[], steps=[])
 
