@@ -24,12 +24,12 @@ class _EmbeddedLSTMs(Nested, layers.Layer):
 
     def __init__(
         self,
+        bidirectional: bool,
         vocabulary_size: int,
         embed_dim: int,
         units: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
+        num_layers: int,
+        dropout: float,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -98,7 +98,7 @@ class LSTMEncoder(_EmbeddedLSTMs):
         dropout: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(vocabulary_size, embed_dim, units, num_layers, bidirectional, dropout, **kwargs)
+        super().__init__(bidirectional, vocabulary_size, embed_dim, units, num_layers, dropout, **kwargs)
         self.config["bidirectional"] = bidirectional
 
     def call(self, tokens: Tensor, lengths: Tensor = None, training: bool | None = False) -> tuple[Tensor, list[NestedTensors]]:
@@ -121,7 +121,7 @@ class LSTMDecoder(_EmbeddedLSTMs):
     def __init__(
         self, vocabulary_size: int, embed_dim: int, units: int, num_layers: int = 1, dropout: float = 0.0, **kwargs: Any
     ):
-        super().__init__(vocabulary_size, embed_dim, units, num_layers, False, dropout, **kwargs)
+        super().__init__(False, vocabulary_size, embed_dim, units, num_layers, dropout, **kwargs)
 
     def call(
         self, tokens: Tensor, states: list[NestedTensors], training: bool | None = False

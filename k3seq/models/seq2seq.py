@@ -12,7 +12,7 @@ from k3seq.backend import StepMixin
 from k3seq.data.checks import check_ids, check_lengths
 from k3seq.errors import UsageError
 from k3seq.train.losses import mean_crossentropy
-from k3seq.train.targets import align, check_targets, class_weights
+from k3seq.train.targets import align, check_targets, class_weights, static_shape
 from k3seq.typing import State, Tensor
 
 
@@ -163,7 +163,7 @@ class Seq2Seq(StepMixin, keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if y is None and not self._needs_labels():
             return x, y, sample_weight
-        shape = tuple(target_of(x).shape[:2])
+        shape = static_shape(target_of(x)) or (None, None)
         return x, *align(y, sample_weight, shape, self.target_vocabulary_size)
 
     def _needs_labels(self) -> bool:
@@ -220,9 +220,9 @@ def target_of(inputs: Any) -> Tensor:
 
 
 def _with_steps(tokens: Tensor, name: str) -> Tensor:
-    shape = getattr(tokens, "shape", None)
+    shape = static_shape(tokens) if hasattr(tokens, "shape") else None
     if shape is not None and (len(shape) != 2 or shape[1] == 0):
-        raise UsageError(f"Expected {name} of shape (b, t) with at least one step. Received: shape {tuple(shape)}")
+        raise UsageError(f"Expected {name} of shape (b, t) with at least one step. Received: shape {shape}")
     return tokens
 
 

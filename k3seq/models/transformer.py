@@ -48,7 +48,7 @@ class TransformerSeq2Seq(Seq2Seq):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        arguments.positive(
+        sizes = dict(
             source_vocabulary_size=source_vocabulary_size,
             target_vocabulary_size=target_vocabulary_size,
             embed_dim=embed_dim,
@@ -57,19 +57,11 @@ class TransformerSeq2Seq(Seq2Seq):
             num_layers=num_layers,
             max_steps=max_steps,
         )
+        arguments.positive(**sizes)
         arguments.divisible("num_heads", embed_dim=embed_dim, num_heads=num_heads)
         arguments.real(0, 1, dropout=dropout)
         self.source_vocabulary_size, self.target_vocabulary_size = source_vocabulary_size, target_vocabulary_size
-        self.config: dict[str, Any] = dict(
-            source_vocabulary_size=source_vocabulary_size,
-            target_vocabulary_size=target_vocabulary_size,
-            embed_dim=embed_dim,
-            dense_dim=dense_dim,
-            num_heads=num_heads,
-            num_layers=num_layers,
-            dropout=dropout,
-            max_steps=max_steps,
-        )
+        self.config: dict[str, Any] = {**sizes, "dropout": dropout}
         self.max_steps = self.source_limit = self.target_limit = max_steps
         shape = (None, None, embed_dim)
         self.source_embedding = self._embedding(source_vocabulary_size, "source_embedding")

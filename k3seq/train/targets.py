@@ -39,7 +39,7 @@ def align(
     if labels is None:
         raise UsageError(f"Expected labels of shape {_shown(shape)}. Received: labels=None")
     labels = labels if hasattr(labels, "shape") else np.asarray(labels)
-    found = _shape_of(labels)
+    found = static_shape(labels)
     if found is not None:
         rank = len(found)
         wide = rank == 3 and (found[2] == 1 or classes is None or found[2] in (None, classes))
@@ -52,7 +52,7 @@ def align(
         return labels, None
     weights = weights if hasattr(weights, "shape") else np.asarray(weights)
     rows, steps = shape
-    found = _shape_of(weights)
+    found = static_shape(weights)
     if found is None:
         return labels, weights
     if len(found) not in (1, 2) or not _fits(found, (rows, steps)[: len(found)]) and not _fits(found, (rows, 1)):
@@ -124,8 +124,8 @@ def class_weights(labels: Tensor, class_weight: Mapping[int, float], classes: in
     return table[np.clip(ids.astype("int64"), 0, len(table) - 1)]
 
 
-def _shape_of(x: Tensor) -> Shape | None:
-    """The static shape, None where a graph does not know the rank."""
+def static_shape(x: Tensor) -> Shape | None:
+    """The static shape as a tuple, None where a graph of TensorFlow does not know the rank."""
     try:
         return tuple(x.shape)
     except ValueError:

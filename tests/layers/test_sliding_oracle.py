@@ -1,7 +1,7 @@
 """The sliding-context model against its definition in float64 (`oracles.sliding`): windows, logits, loss and gradients.
 
-Every comparison has a negative control that must fail: the same definition with two weights exchanged, lengths shifted by one, or
-the context forgotten.
+Every comparison has a negative control that must fail: the same definition with two weights exchanged, lengths shifted by one,
+or an empty context.
 """
 
 import keras

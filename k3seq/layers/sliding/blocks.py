@@ -297,8 +297,7 @@ class Debed(keras.layers.Layer):
     """Logits over the vocabulary for each position of a window.
 
     Args:
-        vocabulary_size: number of ids, an integer of at least 1.
-        embed_dim: size of a vector, an integer of at least 1.
+        vocabulary_size, embed_dim: as in `Embed`.
 
     Call arguments:
         x: (batch, width, embed_dim).
