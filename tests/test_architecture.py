@@ -34,6 +34,7 @@ IN_WORKERS = (
 # package or module -> what neither it nor anything in it may import
 NEVER = {
     "k3seq": FRAMEWORKS,
+    "k3seq.arguments": KERAS,
     "k3seq.errors": (*KERAS, "k3seq"),
     "k3seq.typing": (*KERAS, "k3seq"),
     "k3seq.runtime": (*KERAS, *MODELS, *TRAIN, *TOOLS, "k3seq.data"),

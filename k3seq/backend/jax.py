@@ -1,6 +1,7 @@
 """JAX: the state is an argument and a result, and the whole step is one jitted function. See `reference` for each name."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -91,6 +92,20 @@ def _current(variables, scope):
 
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
+
+    @contextlib.contextmanager
+    def _variables_kept(self) -> Iterator[None]:
+        # Keras empties the variables during `fit` and `evaluate`.
+        variables = [*self.variables, *(self.optimizer.variables if self.optimizer else ()), *self.metrics_variables]
+        before = [(variable, keras_internals.stored_value(variable)) for variable in variables]
+        try:
+            yield
+        except BaseException:
+            self.jax_state_sync()
+            for variable, value in before:
+                if keras_internals.stored_value(variable) is None and value is not None and not value.is_deleted():
+                    keras_internals.store_value(variable, value)
+            raise
 
     def train_on_batch(
         self, x: Nested, y: Nested = None, sample_weight: Nested = None, class_weight: Any = None, return_dict: bool = False

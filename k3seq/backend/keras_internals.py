@@ -136,6 +136,19 @@ def mask_on(tensor: Tensor) -> Any:
     return tensor if _get_mask is None else _get_mask(tensor)
 
 
+def stored_value(variable: Any) -> Any:
+    """The array of a variable, or None where Keras on JAX has taken it out during `fit`.
+
+    For: a model keeps its weights after an error in the middle of `fit`. Fallback: None, so that nothing is kept.
+    """
+    return getattr(variable, "_value", None)
+
+
+def store_value(variable: Any, value: Any) -> None:
+    """Puts an array from `stored_value` back. It is not called where there is none."""
+    variable._value = value
+
+
 def has_placeholders() -> bool:
     """Whether Keras is computing shapes and dtypes, with made-up values where the backend has no symbolic tensors.
 

@@ -4,6 +4,7 @@ A step is: losses of the batch -> gradient -> dense gradient -> global norm -> r
 has only the differentiation and the way in which state is passed.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -184,6 +185,20 @@ class StepContract(keras_internals.BesideModel):
     def _add(self, *values):
         """`StepSums.update_state`; a backend may override it with something faster."""
         self._sums.update_state(*values)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; after an error the model keeps its weights."""
+        with self._variables_kept():
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; after an error the model keeps its weights."""
+        with self._variables_kept():
+            return super().evaluate(*args, **kwargs)
+
+    def _variables_kept(self) -> contextlib.AbstractContextManager[None]:
+        """A context that gives the variables their values back after an error, where a backend needs it."""
+        return contextlib.nullcontext()
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

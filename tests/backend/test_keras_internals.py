@@ -192,3 +192,14 @@ def test_an_error_of_k3seq_in_a_layer_has_its_message_with_and_without_the_mark(
     monkeypatch.delattr(UsageError, "_keras_call_info_injected")
     with pytest.raises(ValueError, match=r"Expected more. Received: less"):
         Fails()(ops.ones((1, 1)))
+
+
+@pytest.mark.parametrize("hide", [False, True], ids=["Keras' own", "hidden"])
+def test_the_array_of_a_variable_is_found_or_none_where_hidden(hide):
+    variable = keras.Variable([1.0, 2.0])
+    if hide:
+        assert internals.stored_value(object()) is None
+        return
+    stored = internals.stored_value(variable)
+    internals.store_value(variable, stored)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), [1.0, 2.0])
