@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from k3seq.commands.consoles import log_console, results_console
 from k3seq.data.files import replacing
 from k3seq.parity import divergences as known
 from k3seq.runtime import matrix
@@ -18,7 +19,7 @@ def divergences(ids: Sequence[str] = (), backends: Sequence[str] = ()) -> dict[s
 
     Args:
         ids: of the divergences; none: all.
-        backends: names of the matrix; none: all of it. Backends that are not installed are left out.
+        backends: names of the matrix; none: all that train. Backends that are not installed are left out.
 
     Returns:
         `{"divergences": [{"id", "title", "kind", "backends": {name: {"status", "seen", "control"}}}], "exit_code"}`; the
@@ -27,12 +28,10 @@ def divergences(ids: Sequence[str] = (), backends: Sequence[str] = ()) -> dict[s
     Raises:
         UsageError: an unknown id or backend.
     """
-    from rich.console import Console
-
     backends_file = matrix.load()
     entries = known.choose(ids)
-    names = [backends_file.backend(name).name for name in (backends or backends_file.backends)]
-    with Console(stderr=True).status(f"Starting {', '.join(names)}") as status:
+    names = [backends_file.backend(name).name for name in (backends or backends_file.training)]
+    with log_console().status(f"Starting {', '.join(names)}") as status:
         done = []
 
         def show(one: str, name: str) -> None:
@@ -55,7 +54,6 @@ def write_page(path: Path) -> dict[str, Json]:
 
 
 def _print_table(rows: Sequence[Mapping[str, Json]], names: Sequence[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -69,4 +67,4 @@ def _print_table(rows: Sequence[Mapping[str, Json]], names: Sequence[str]) -> No
         if len(rows) == 1:
             shown = [line for n, f in found.items() for line in (f"{n}: {f['seen']}", f"   correct form: {f['control']}")]
         table.add_row(row["id"], *(Text(s, STYLES.get(s, "dim")) for s in statuses), Text("\n".join(shown)))
-    Console().print(table)
+    results_console().print(table)

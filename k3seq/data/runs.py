@@ -98,7 +98,7 @@ def replace_run(directory: str | Path, record: dict[str, Json]) -> Iterator[Path
         try:
             yield folder
             hashes = {name: sha256(folder / name) for name in PARTS}
-            (folder / RECORD).write_text(_text({"format": _FORMAT, "sha256": hashes, **record}), encoding="utf-8")
+            (folder / RECORD).write_text(_text({"format": _FORMAT, "sha256": hashes, **record}), "utf-8", "backslashreplace")
             for path in (*folder.iterdir(), folder):
                 sync(path)
             _complete(folder, directory)
@@ -121,7 +121,7 @@ def write_record(directory: str | Path, record: dict[str, Json]) -> None:
     try:
         _move_saved(directory)
         with replacing(directory / RECORD) as temporary:
-            temporary.write_text(_text({"format": _FORMAT, "sha256": hashes, **record}), encoding="utf-8")
+            temporary.write_text(_text({"format": _FORMAT, "sha256": hashes, **record}), "utf-8", "backslashreplace")
     except OSError as error:
         raise DataError(f"Expected a file that can be written. Received: {error.strerror}", directory / RECORD) from error
 
