@@ -208,7 +208,7 @@ for each in itertools.cycle([second, first]):
 @pytest.mark.heavy
 def test_a_process_killed_at_any_time_leaves_one_whole_run(root, tmp_path):
     generator = random.Random(0)
-    for _ in range(20):
+    for _ in range(5):
         command = [sys.executable, "-c", SAVES, str(tmp_path)]
         environment = {**os.environ, "PYTHONPATH": str(root)}
         with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True) as process:
