@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -259,7 +260,7 @@ class AttentionWrapper(keras.layers.Layer):
             )
         several = len(self._attention_mechanisms) if self._is_multi else None
         check_state(state, inputs.shape[0], self.cell.state_size, self._attention_size(), several)
-        cell_arguments = {"training": training} if getattr(self.cell, "_call_has_training_arg", False) else {}
+        cell_arguments = {"training": training} if "training" in inspect.signature(self.cell.call).parameters else {}
         cell_inputs = self.cell_input_fn(ops.cast(inputs, self.compute_dtype), state.attention)
         cell_output, cell_state = self.cell(cell_inputs, state.cell_state, **cell_arguments)
         attentions, alignments, states = [], [], []

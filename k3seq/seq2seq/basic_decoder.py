@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 import keras
 from keras import KerasTensor, ops, tree
 
+from k3seq.backend.keras_internals import layers_of
 from k3seq.errors import UsageError
 from k3seq.seq2seq import expect
 from k3seq.seq2seq.attention_functions import track_each, without_shapes
@@ -133,7 +134,7 @@ class BasicDecoder(BaseDecoder):
         self._imputed = impute_finished
 
     def _dropping(self):
-        cells = self.cell._flatten_layers() if isinstance(self.cell, keras.layers.Layer) else []
+        cells = layers_of(self.cell) if isinstance(self.cell, keras.layers.Layer) else []
         return [cell for cell in cells if hasattr(cell, "get_dropout_mask")]
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from k3seq.backend.keras_internals import layers_of, own_weights
 from k3seq.errors import DataError, UsageError
 from k3seq.seq2seq.attention_wrapper import AttentionWrapper
 from k3seq.seq2seq.decoder import BaseDecoder
@@ -117,7 +118,7 @@ def _owners_in(named):
 
 def _owners_of(model):
     """The layers of a Keras model that hold weights, in its order."""
-    layers = list(model._flatten_layers())
+    layers = list(layers_of(model))
     named, decoding = {}, set()
     for layer in layers:
         if isinstance(layer, AttentionMechanism):
@@ -125,10 +126,10 @@ def _owners_of(model):
         if isinstance(layer, AttentionWrapper):
             named |= {id(each): "attention_layer" for each in layer._attention_layers if each is not None}
         if isinstance(layer, AttentionWrapper | BaseDecoder):
-            decoding |= {id(each) for each in layer._flatten_layers()}
+            decoding |= {id(each) for each in layers_of(layer)}
     found = []
     for layer in layers:
-        entries = {v.name: v for v in [*layer._trainable_variables, *layer._non_trainable_variables] if _is_weight(v)}
+        entries = {v.name: v for v in own_weights(layer) if _is_weight(v)}
         if entries:
             side = next((side for side in ("decoder", "encoder") if side in next(iter(entries.values())).path.lower()), None)
             side = "decoder" if id(layer) in decoding else side
