@@ -28,8 +28,8 @@ def as_inputs(source: Any) -> dict[str, Any]:
         raise UsageError(f"Expected a source of shape (batch, steps) with at least one row and step. Received: shape {shape}")
     lengths = inputs.get("source_lengths")
     if lengths is not None:
-        lengths = backend.known(lengths) if hasattr(lengths, "shape") else lengths
-        check_lengths(lengths, shape[1], "source lengths")
+        known: Any = backend.known(lengths) if hasattr(lengths, "shape") else lengths
+        check_lengths(known, shape[1], "source lengths")
     return inputs
 
 

@@ -5,7 +5,9 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from k3seq.errors import UsageError
 from k3seq.layers import alignments
+from k3seq.layers.dense import Projection
 from k3seq.typing import Nested, Tensor
 
 
@@ -37,6 +39,25 @@ def feed(inputs: Nested, attention: Tensor | None) -> Tensor:
 def hardmax(logits: Tensor, name: str | None = None) -> Tensor:
     """One at the place of the largest logit (..., n) along the last axis, zero elsewhere; `name` is TFA's and not used."""
     return alignments.hardmax(logits)
+
+
+def attention_layers(sizes: Any, layers: Any, count: int, dtype: Any) -> list[Any]:
+    """The attention layer of each of `count` mechanisms: given, or a linear layer of the given size; None for none.
+
+    Raises:
+        UsageError: there is another number of sizes or layers.
+    """
+    given = layers if sizes is None else sizes
+    if given is None:
+        return [None] * count
+    given = list(given) if isinstance(given, list | tuple) else [given]
+    if len(given) != count:
+        argument = "attention_layer" if sizes is None else "attention_layer_size"
+        raise UsageError(f"Expected {argument} for each of {count} mechanisms. Received: {len(given)}")
+    if sizes is None:
+        return given
+    names = ["attention_layer", *(f"attention_layer_{i}" for i in range(1, count))]
+    return [Projection(size, name=name, dtype=dtype) for size, name in zip(given, names, strict=True)]
 
 
 def is_symbolic(structure: Nested) -> bool:

@@ -12,7 +12,7 @@ from keras import ops, tree
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import monotonic_attention, safe_cumprod
 from k3seq.layers.dense import Projection
-from k3seq.seq2seq.attention_functions import attend, feed, hardmax, is_symbolic, track_each, without_shapes
+from k3seq.seq2seq.attention_functions import attend, attention_layers, feed, hardmax, is_symbolic, track_each, without_shapes
 from k3seq.seq2seq.attention_state import AlignmentHistory, AttentionWrapperState, as_state, check_state, history_may_grow
 from k3seq.seq2seq.content import BahdanauAttention, LuongAttention
 from k3seq.seq2seq.enclosing import outer_layer
@@ -91,25 +91,12 @@ class AttentionWrapper(keras.layers.Layer):
             raise UsageError("Expected attention_layer_size or attention_layer. Received: both")
         self.cell, self._attention_mechanisms = cell, mechanisms
         self.attention_layer_size, self.attention_layer = attention_layer_size, attention_layer
-        self._attention_layers = self._layers_of(attention_layer_size, attention_layer, len(mechanisms))
+        self._attention_layers = attention_layers(attention_layer_size, attention_layer, len(mechanisms), self.dtype_policy)
         track_each(self, "_attention_mechanisms", mechanisms)
         track_each(self, "_attention_layers", self._attention_layers)
         self._alignment_history, self._output_attention = alignment_history, output_attention
         self.cell_input_fn, self.attention_fn = cell_input_fn or feed, attention_fn or attend
         self._initial_cell_state = initial_cell_state
-
-    def _layers_of(self, sizes, layers, count):
-        given = layers if sizes is None else sizes
-        if given is None:
-            return [None] * count
-        given = list(given) if isinstance(given, list | tuple) else [given]
-        if len(given) != count:
-            argument = "attention_layer" if sizes is None else "attention_layer_size"
-            raise UsageError(f"Expected {argument} for each of {count} mechanisms. Received: {len(given)}")
-        if sizes is None:
-            return given
-        names = ["attention_layer", *(f"attention_layer_{i}" for i in range(1, count))]
-        return [Projection(size, name=name, dtype=self.dtype_policy) for size, name in zip(given, names, strict=True)]
 
     @property
     def attention_mechanism(self) -> Any:

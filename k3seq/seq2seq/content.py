@@ -50,8 +50,29 @@ def names_of_none(**layers: Any) -> tuple[str, ...]:
 class LuongScore(AttentionMechanism):
     """The weights and the score of multiplicative attention: `attention_g` where `scale` is True."""
 
-    units: int
-    scale: bool
+    def __init__(
+        self,
+        units: int,
+        scale: bool,
+        memory: Tensor | None,
+        memory_sequence_length: Tensor | None,
+        *arguments: Any,
+        memory_layer: Any,
+        query_layer: Any,
+        dtype: Any,
+        **options: Any,
+    ):
+        super().__init__(
+            *arguments,
+            query_layer=query_layer,
+            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
+            dtype=dtype,
+            **options,
+        )
+        self.units, self.scale = units, scale
+        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
+        if memory is not None:
+            self.setup_memory(memory, memory_sequence_length)
 
     def build_score(self, depth: Any) -> None:
         self.attention_g = None
@@ -73,9 +94,31 @@ class LuongScore(AttentionMechanism):
 class BahdanauScore(AttentionMechanism):
     """The weights and the score of additive attention: `attention_v`, and `attention_g`, `attention_b` with `normalize`."""
 
-    units: int
-    normalize: bool
-    attention_v_initializer: Any
+    def __init__(
+        self,
+        units: int,
+        normalize: bool,
+        kernel_initializer: Initializer,
+        memory: Tensor | None,
+        memory_sequence_length: Tensor | None,
+        *arguments: Any,
+        memory_layer: Any,
+        query_layer: Any,
+        dtype: Any,
+        **options: Any,
+    ):
+        super().__init__(
+            *arguments,
+            query_layer=layer_or_projection(query_layer, units, "query_layer", dtype),
+            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
+            dtype=dtype,
+            **options,
+        )
+        self.units, self.normalize = units, normalize
+        self.attention_v_initializer = initializers.get(kernel_initializer)
+        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
+        if memory is not None:
+            self.setup_memory(memory, memory_sequence_length)
 
     def build_score(self, depth: Any) -> None:
         self.attention_v = self.add_weight(name="attention_v", shape=(depth,), initializer=self.attention_v_initializer)
@@ -151,18 +194,18 @@ class LuongAttention(LuongScore, ContentMechanism):
         **kwargs: Any,
     ):
         super().__init__(
+            units,
+            scale,
+            memory,
+            memory_sequence_length,
             probability_fn,
+            memory_layer=memory_layer,
             query_layer=query_layer,
-            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
-        self.units, self.scale = units, scale
-        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
-        if memory is not None:
-            self.setup_memory(memory, memory_sequence_length)
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -197,16 +240,16 @@ class BahdanauAttention(BahdanauScore, ContentMechanism):
         **kwargs: Any,
     ):
         super().__init__(
+            units,
+            normalize,
+            kernel_initializer,
+            memory,
+            memory_sequence_length,
             probability_fn,
-            query_layer=layer_or_projection(query_layer, units, "query_layer", dtype),
-            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
+            memory_layer=memory_layer,
+            query_layer=query_layer,
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
-        self.units, self.normalize = units, normalize
-        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
-        self.attention_v_initializer = initializers.get(kernel_initializer)
-        if memory is not None:
-            self.setup_memory(memory, memory_sequence_length)

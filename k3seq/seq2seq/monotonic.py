@@ -9,7 +9,7 @@ from keras import initializers, ops
 from k3seq.errors import UsageError
 from k3seq.layers.alignments import MODES, monotonic_attention
 from k3seq.random import fold, key, normal
-from k3seq.seq2seq.content import BahdanauScore, LuongScore, layer_or_projection, names_of_none
+from k3seq.seq2seq.content import BahdanauScore, LuongScore
 from k3seq.seq2seq.mechanisms import AttentionMechanism
 from k3seq.typing import Initializer, Nested, Tensor
 
@@ -129,21 +129,21 @@ class LuongMonotonicAttention(LuongScore, MonotonicMechanism):
         **kwargs: Any,
     ):
         super().__init__(
+            units,
+            scale,
+            memory,
+            memory_sequence_length,
             sigmoid_noise,
             sigmoid_noise_seed,
             score_bias_init,
             mode,
+            memory_layer=memory_layer,
             query_layer=query_layer,
-            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
-        self.units, self.scale = units, scale
-        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
-        if memory is not None:
-            self.setup_memory(memory, memory_sequence_length)
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -177,19 +177,19 @@ class BahdanauMonotonicAttention(BahdanauScore, MonotonicMechanism):
         **kwargs: Any,
     ):
         super().__init__(
+            units,
+            normalize,
+            kernel_initializer,
+            memory,
+            memory_sequence_length,
             sigmoid_noise,
             sigmoid_noise_seed,
             score_bias_init,
             mode,
-            query_layer=layer_or_projection(query_layer, units, "query_layer", dtype),
-            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
+            memory_layer=memory_layer,
+            query_layer=query_layer,
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
-        self.units, self.normalize = units, normalize
-        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
-        self.attention_v_initializer = initializers.get(kernel_initializer)
-        if memory is not None:
-            self.setup_memory(memory, memory_sequence_length)
