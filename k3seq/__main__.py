@@ -12,6 +12,9 @@ def main() -> int:
     except MissingPackage as error:
         print(f"k3seq: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("k3seq: interrupted", file=sys.stderr)
+        return 130
     return command_line()
 
 

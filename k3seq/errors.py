@@ -15,8 +15,6 @@ class UsageError(K3SeqError, ValueError):
     """The caller's mistake: an unknown name, a wrong value, a package that is not installed. Exit code 2."""
 
     exit_code = 2
-    # Without this mark Keras adds the layer's arguments to the message of an exception, differently on each backend.
-    _keras_call_info_injected = True
 
 
 class MissingBackend(UsageError, ImportError):
@@ -54,3 +52,9 @@ class DataError(K3SeqError, ValueError):
         self.path, self.line = path, line
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         super().__init__(place + message)
+
+
+class Interrupted(K3SeqError):
+    """Ctrl-C, SIGTERM or SIGHUP ended a command; the message says what is saved. Exit code 130 (or 128 + the signal)."""
+
+    exit_code = 130

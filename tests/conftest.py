@@ -1,6 +1,7 @@
 """What every test needs: the backend bound before keras is imported, the matrix file's expected failures, a headless screen."""
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -103,9 +104,16 @@ def root():
 @pytest.fixture(autouse=True)
 def closed_figures():
     """Matplotlib keeps figures until they are closed."""
-    import sys
-
     yield
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.close("all")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """`main` in this process, in an empty folder, with what it changes put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("KERAS_BACKEND", os.environ["KERAS_BACKEND"])
+    return tmp_path

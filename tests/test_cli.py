@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from k3seq import cli
+from k3seq.commands import invocation
 from k3seq.errors import DataError, MissingBackend, UsageError
 from k3seq.report.record import plain
 
@@ -23,15 +25,6 @@ def k3seq(*arguments, cwd=ROOT, **environment):
     return subprocess.run(
         [sys.executable, "-m", "k3seq", *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True
     )
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """`main` in this process, in an empty folder, with what it changes put back."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("KERAS_BACKEND", os.environ["KERAS_BACKEND"])
-    return tmp_path
 
 
 def raising(monkeypatch, error):
@@ -57,7 +50,7 @@ def test_help_lists_the_commands():
         (["sumary"], "No such command 'sumary'"),
         (["backends", "--jsn", "x"], "No such option: --jsn"),
         (["summary"], "Missing argument 'name'"),
-        (["summary", "vae", "--depth", "0"], "Invalid value for '--depth'"),
+        (["summary", "vae", "--depth", "0"], "Expected --depth to be at least 1. Received: 0"),
         (["summary", "vae", "--backend", "mxnet"], "Expected a backend out of jax, tensorflow, torch. Received: mxnet"),
         (["backends", "--backend", "mxnet"], "Expected a backend out of jax, tensorflow, torch. Received: mxnet"),
         (["matrix", "--backend", "jax", "--backends", "jax,torch"], "Expected --backend or --backends. Received: both"),
@@ -96,14 +89,6 @@ def test_the_traceback_is_shown_when_asked_for(here, monkeypatch, capsys):
     monkeypatch.setenv("K3SEQ_DEBUG", "1")
     assert cli.main(["backends"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
-
-
-@once
-def test_a_closed_stdout_ends_quietly():
-    command = f"{sys.executable} -m k3seq backends --backend {os.environ['KERAS_BACKEND']} | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() in ("1", "141")
-    assert done.stderr == ""
 
 
 @once
@@ -152,6 +137,52 @@ def test_json_that_cannot_be_written_leaves_the_old_file_and_no_rest(here, monke
 
 
 @once
+@pytest.mark.parametrize("option", ["--json", "--picture", "--page", "--html", "--csv"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(here, capsys, option):
+    command = {"--json": ["train"], "--picture": ["provenance", "vae"], "--page": ["divergences"], "--html": ["parity"]}
+    arguments = command.get(option, ["bench"])
+    for path in ("absent/file", "folder"):
+        (here / "folder").mkdir(exist_ok=True)
+        assert cli.main([*arguments, *(["--data", "x"] if arguments == ["train"] else []), option, path]) == 2
+        assert f"Expected a file that can be written for {option}. Received: {path}" in capsys.readouterr().err
+    assert [path.name for path in here.iterdir()] == ["folder"]
+
+
+@once
+def test_two_outputs_cannot_share_a_file(here, capsys):
+    (here / "link").symlink_to("out")
+    assert cli.main(["parity", "--html", "out", "--json", "link"]) == 2
+    assert "Expected different files for --json and --html. Received: out" in capsys.readouterr().err
+    assert not (here / "out").exists()
+
+
+@once
+def test_json_follows_a_link_and_a_minus_is_standard_output(here, monkeypatch, capsys):
+    from k3seq.commands import backends
+
+    def print_table(names):
+        print("a table")
+        return {"a": 1}
+
+    monkeypatch.setattr(backends, "backends", print_table)
+    (here / "link").symlink_to("out.json")
+    assert cli.main(["backends", "--json", "link"]) == 0
+    assert (here / "link").is_symlink() and json.loads((here / "out.json").read_text())["result"] == {"a": 1}
+    capsys.readouterr()
+    assert cli.main(["backends", "--json", "-"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["result"] == {"a": 1} and shown.err == "a table\n"
+
+
+@once
+def test_an_error_gives_standard_output_back(here, monkeypatch, capsys):
+    raising(monkeypatch, DataError("bad"))
+    assert cli.main(["backends", "--json", "-"]) == 1
+    print("after")
+    assert capsys.readouterr().out == "after\n"
+
+
+@once
 def test_a_result_with_an_exit_code_is_written_before_the_command_ends_with_it(here, monkeypatch):
     from k3seq.commands import backends
 
@@ -164,7 +195,9 @@ def test_a_result_with_an_exit_code_is_written_before_the_command_ends_with_it(h
 def test_without_a_choice_the_first_installed_backend_is_taken_and_told(tmp_path):
     text = "backends: {csv: {trains: false}, gone: {module: no_such_framework}, json: {}}"
     (tmp_path / "backends_matrix.yml").write_text(text)
-    code = "import os; from k3seq import cli; print(cli.choose_backend(None), os.environ['KERAS_BACKEND'])"
+    code = (
+        "import os; from k3seq.commands import invocation; print(invocation.choose_backend(None), os.environ['KERAS_BACKEND'])"
+    )
     env = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["json", "json"]
@@ -176,10 +209,10 @@ def test_the_option_counts_more_than_the_environment(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
     monkeypatch.setenv("KERAS_BACKEND", "mxnet")
     (here / "backends_matrix.yml").write_text("backends: {json: {}}")
-    assert cli.choose_backend("json") == "json"
+    assert invocation.choose_backend("json") == "json"
     with pytest.raises(UsageError, match="json. Received: mxnet"):
         os.environ["KERAS_BACKEND"] = "mxnet"
-        cli.choose_backend(None)
+        invocation.choose_backend(None)
 
 
 @once
@@ -202,36 +235,15 @@ def test_backends_shows_installed_missing_and_broken_ones(here, capsys, monkeypa
     assert rows["json"]["stderr"] and "pip install gone" in out
 
 
-def test_summary_counts_the_parameters_of_each_layer(here, capsys):
-    assert cli.main(["summary", "lstm", "--json", "out.json"]) == 0
-    result = json.loads(Path("out.json").read_text())["result"]
-    counts = [layer["parameters"] for layer in result["layers"] if layer["parameters"]]
-    assert counts == [54_440, 54_440, 32_500]
-    assert (result["total"], result["trainable"], result["non_trainable"]) == (141_380, 141_380, 0)
-    assert "141,380" in capsys.readouterr().out
-
-
-def test_summary_takes_a_factory_of_the_working_directory(here, monkeypatch):
-    monkeypatch.delitem(sys.modules, "my_models", raising=False)
-    Path("my_models.py").write_text(
-        "import keras\n"
-        "def two():\n"
-        "    inner = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)], name='inner')\n"
-        "    frozen = keras.layers.Dense(4, trainable=False, name='frozen')\n"
-        "    return keras.Sequential([keras.layers.Input((3,)), inner, frozen])\n"
-    )
-    assert cli.main(["summary", "my_models:two", "--depth", "2", "--json", "out.json"]) == 0
-    result = json.loads(Path("out.json").read_text())["result"]
-    rows = {row["path"].split("/")[-1]: row for row in result["layers"]}
-    assert (rows["inner"]["parameters"], rows["frozen"]["parameters"], rows["frozen"]["trainable"]) == (8, 12, 0)
-    assert (rows["frozen"]["output_shape"], rows["inner"]["depth"]) == ([None, 4], 1)
-    assert [row["parameters"] for row in result["layers"] if row["depth"] == 2 and row["class"] == "Dense"] == [8]
-    assert (result["total"], result["trainable"], result["non_trainable"]) == (20, 8, 12)
-
-
-def test_an_unknown_model_names_the_choices(here, capsys):
-    assert cli.main(["summary", "no-such-model"]) == 2
-    assert "lstm" in capsys.readouterr().err
+@once
+@pytest.mark.parametrize("command", list(typer.main.get_command(cli.app).commands))
+def test_every_option_has_a_help_text_and_h_shows_it(command, capsys):
+    assert cli.main([command, "-h"]) == 0
+    assert "Usage: k3seq " + command in capsys.readouterr().out
+    for parameter in typer.main.get_command(cli.app).commands[command].params:
+        text = parameter.help
+        assert text and text[0].isupper() or text.startswith("package.module"), (parameter.name, text)
+        assert text.endswith((".", "-")), (parameter.name, text)
 
 
 @once

@@ -1,12 +1,14 @@
 """JAX: the state is an argument and a result, and the whole step is one jitted function. See `reference` for each name."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import keras
 import numpy as np
 from jax import numpy as jnp
+from jax.core import Tracer
 
 from k3seq.backend import keras_internals, reference
 from k3seq.backend.jax_recurrent import affine as affine
@@ -59,7 +61,7 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any] = (), jit: b
 
 def known(value: Any) -> NDArray[Any] | None:
     """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
-    return None if isinstance(value, (jax.core.Tracer, keras.KerasTensor)) else np.asarray(value)
+    return None if isinstance(value, (Tracer, keras.KerasTensor)) else np.asarray(value)
 
 
 def unroll(
@@ -72,13 +74,14 @@ def unroll(
     whole: bool = False,
 ) -> tuple[Nested, Nested]:
     """A scan under a trace, where a step after the end costs nothing; the loop of the reference outside of one."""
-    if not isinstance(jnp.add(0, 0), jax.core.Tracer):
+    if not isinstance(jnp.add(0, 0), Tracer):
         return reference.unroll(step, going, carry, blank, length, slices, whole)
     if not isinstance(length, int):
         raise UsageError(f"Expected maximum_iterations to be an integer where JAX compiles the loop. Received: {length}")
 
     def advance(carry, time_and_slice):
-        return jax.lax.cond(going(carry), lambda: step(*time_and_slice, carry), lambda: (carry, blank))
+        time, now = time_and_slice
+        return jax.lax.cond(going(carry), lambda: step(time, now, carry), lambda: (carry, blank))
 
     return jax.lax.scan(advance, carry, (jnp.arange(length, dtype="int32"), slices), length)
 
@@ -89,6 +92,20 @@ def _current(variables, scope):
 
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
+
+    @contextlib.contextmanager
+    def _variables_kept(self) -> Iterator[None]:
+        # Keras empties the variables during `fit` and `evaluate`.
+        variables = [*self.variables, *(self.optimizer.variables if self.optimizer else ()), *self.metrics_variables]
+        before = [(variable, keras_internals.stored_value(variable)) for variable in variables]
+        try:
+            yield
+        except BaseException:
+            self.jax_state_sync()
+            for variable, value in before:
+                if keras_internals.stored_value(variable) is None and value is not None and not value.is_deleted():
+                    keras_internals.store_value(variable, value)
+            raise
 
     def train_on_batch(
         self, x: Nested, y: Nested = None, sample_weight: Nested = None, class_weight: Any = None, return_dict: bool = False
@@ -107,7 +124,8 @@ class StepMixin(StepContract):
         groups = self.trainable_variables, self.non_trainable_variables, self.optimizer.variables, self.metrics_variables
         zeros = np.zeros(sums.shape, "float32")
         state = tuple([zeros if variable is sums else variable.value for variable in variables] for variables in groups)
-        logs, state = self.train_function(state, iter([(x, y, sample_weight)]))
+        step: Any = self.train_function
+        logs, state = step(state, iter([(x, y, sample_weight)]))
         for variables, values in zip(groups, state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)

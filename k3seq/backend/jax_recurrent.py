@@ -7,6 +7,7 @@ by index amid the cell's arithmetic, which XLA then does not vectorise. On a GPU
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 from jax import numpy as jnp
@@ -56,7 +57,8 @@ _GRU = (_gru_cell, lambda x, h: (x, h), lambda gradient: gradient)
 def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
     x = jnp.swapaxes(x, 0, 1)
     real = None if lengths is None else (jnp.arange(len(x))[:, None] < lengths[None])[:, :, None]
-    outputs, states = _scan(kind, x, real, states, kernel, recurrent_kernel, biases)
+    scanned: Any = _scan(kind, x, real, states, kernel, recurrent_kernel, biases)
+    outputs, states = scanned
     return jnp.swapaxes(outputs, 0, 1), *states
 
 

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib
 import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from keras import tree
 
 from k3seq.errors import UsageError
 from k3seq.typing import Nested, Tensor
+
+BesideModel: Any = object  # the base of classes that are put before `keras.Model` and use its attributes
 
 
 def _imported(*places: str) -> Any:
@@ -42,11 +45,8 @@ setattr(UsageError, "_keras_call_info_injected", True)  # noqa: B010 - pyright k
 # Calls of layers
 
 
-class _OutermostCall:
-    """The running call of an outermost layer, where Keras keeps none that k3seq can read."""
-
-    def __init__(self, layer):
-        self.entry_layer = layer
+class _Call:
+    entry_layer: Any = None
 
 
 _watched = threading.local()
@@ -59,7 +59,8 @@ def _watching(call):
     def __call__(self, *args, **kwargs):
         if getattr(_watched, "call", None) is not None:
             return call(self, *args, **kwargs)
-        _watched.call = _OutermostCall(self)
+        _watched.call = _Call()
+        _watched.call.entry_layer = self
         try:
             return call(self, *args, **kwargs)
         finally:
@@ -135,6 +136,19 @@ def mask_on(tensor: Tensor) -> Any:
     return tensor if _get_mask is None else _get_mask(tensor)
 
 
+def stored_value(variable: Any) -> Any:
+    """The array of a variable, or None where Keras on JAX has taken it out during `fit`.
+
+    For: a model keeps its weights after an error in the middle of `fit`. Fallback: None, so that nothing is kept.
+    """
+    return getattr(variable, "_value", None)
+
+
+def store_value(variable: Any, value: Any) -> None:
+    """Puts an array from `stored_value` back. It is not called where there is none."""
+    variable._value = value
+
+
 def has_placeholders() -> bool:
     """Whether Keras is computing shapes and dtypes, with made-up values where the backend has no symbolic tensors.
 
@@ -162,21 +176,14 @@ def adam_state(optimizer: keras.optimizers.Optimizer) -> tuple[list, list, list]
     return None if any(part is None for part in found) else tuple(found)  # pyright: ignore[reportReturnType] - three lists
 
 
-class _CompiledMetrics:
-    def __init__(self, model):
-        self.model = model
-
-    def update_state(self, y, y_pred, sample_weight):
-        self.model.compute_metrics(None, y, y_pred, sample_weight)
-
-
 def compiled_metrics(model: keras.Model) -> Any:
     """What updates the metrics that `compile` got, by `update_state(y, y_pred, sample_weight)`; None where there are none.
 
     For: a train step need not keep the predictions where no metric asks for them.
     Fallback: the model's public `compute_metrics`, which computes all results too, and for which predictions are always kept.
     """
-    return getattr(model, "_compile_metrics", _CompiledMetrics(model))
+    by_model = types.SimpleNamespace(update_state=functools.partial(model.compute_metrics, None))
+    return getattr(model, "_compile_metrics", by_model)
 
 
 def logs_as_list(model: keras.Model, logs: dict[str, float]) -> list[float] | float:
@@ -191,7 +198,7 @@ def logs_as_list(model: keras.Model, logs: dict[str, float]) -> list[float] | fl
     return values[0] if len(values) == 1 else values
 
 
-class BuildsOnce:
+class BuildsOnce(BesideModel):
     """Put before `keras.Model`: `train_on_batch` builds the model for the first batch after `compile` only.
 
     For: on PyTorch Keras goes through all layers and variables before every batch. Fallback: none is needed; where Keras does
@@ -210,7 +217,8 @@ def layers_of(layer: keras.layers.Layer, include_self: bool = True, recursive: b
     """The layers inside a layer or model, each once, itself first where `include_self`.
 
     For: all that goes through the layers of a model; Keras has public `layers` for models only.
-    Fallback: the layers among the attributes, also in lists, tuples and dicts, in the order in which they were set.
+    Fallback: the layers among the attributes, also in lists, tuples and dicts, in the order in which they were set, without the
+    input layers of a `Sequential`.
     """
     if hasattr(layer, "_flatten_layers"):
         return layer._flatten_layers(include_self=include_self, recursive=recursive)
@@ -236,16 +244,21 @@ def _leaves(value):
     return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, list | tuple) else [value]
 
 
-def own_weights(layer: Any) -> list[keras.Variable]:
+def own_weights(layer: Any, trainable: bool = False) -> list[keras.Variable]:
     """The weights that a layer or operation holds itself, not within a layer inside it: the trainable ones first.
 
-    For: which layer a weight belongs to. Fallback: its weights without those of the layers inside it.
+    Args:
+        layer: whose weights. trainable: only those that train unless their layer is frozen.
+
+    For: which layer a weight belongs to. Fallback: its weights without those of the layers inside it; those of a frozen layer
+    are then not trainable.
     """
     lists = [getattr(layer, name, None) for name in ("_trainable_variables", "_non_trainable_variables")]
     if None not in lists or not isinstance(layer, keras.layers.Layer):
-        return [variable for held in lists for variable in held or ()]
+        return [variable for held in lists[: 1 if trainable else 2] for variable in held or ()]
     inner = {id(weight) for each in layers_of(layer, include_self=False) for weight in each.weights}
-    return [weight for weight in layer.weights if id(weight) not in inner]
+    weights = layer.trainable_weights if trainable else layer.weights
+    return [weight for weight in weights if id(weight) not in inner]
 
 
 def functional_inputs(model: keras.layers.Layer) -> Nested:
@@ -278,7 +291,7 @@ def source_inputs(tensors: Nested) -> list[keras.KerasTensor]:
     found, seen, waiting = [], set(), list(reversed(tree.flatten(tensors)))
     while waiting:
         tensor = waiting.pop()
-        history = getattr(tensor, "_keras_history", None)
+        history: Any = getattr(tensor, "_keras_history", None)
         nodes = getattr(getattr(history, "operation", None), "_inbound_nodes", None)
         if nodes is None:
             sources = keras.utils.get_source_inputs(tensor)

@@ -4,6 +4,7 @@ A step is: losses of the batch -> gradient -> dense gradient -> global norm -> r
 has only the differentiation and the way in which state is passed.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from k3seq.typing import Nested, Tensor
 Batch = tuple[Nested, Nested, Nested]
 
 
-class StepContract:
+class StepContract(keras_internals.BesideModel):
     """Put `StepMixin` (a backend's subclass of this) before `keras.Model` to train with k3seq's step.
 
     `fit`, `evaluate`, `predict`, `train_on_batch`, callbacks, `add_loss`, regularisers, `compile(metrics=...)`, mixed precision
@@ -65,7 +66,7 @@ class StepContract:
             "gradient_accumulation_steps": gradient_accumulation_steps,
             "refuse_nonfinite": bool(refuse_nonfinite),
         }
-        self.train_function = None
+        self.train_function: Any = None
 
     def compute_objective(
         self, x: Nested, y: Nested, sample_weight: Nested, training: bool
@@ -158,7 +159,7 @@ class StepContract:
         """Whether the step itself must guard the update; a LossScaleOptimizer does so on its own, and adapts its scale."""
         return self._step_options["refuse_nonfinite"] and not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
 
-    def _record(self, forwards, keep=True, norm=None, finite=True):
+    def _record(self, forwards, keep: Tensor = True, norm=None, finite: Tensor = True):
         """Adds a step to the metrics.
 
         Args:
@@ -184,6 +185,20 @@ class StepContract:
     def _add(self, *values):
         """`StepSums.update_state`; a backend may override it with something faster."""
         self._sums.update_state(*values)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; after an error the model keeps its weights."""
+        with self._variables_kept():
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; after an error the model keeps its weights."""
+        with self._variables_kept():
+            return super().evaluate(*args, **kwargs)
+
+    def _variables_kept(self) -> contextlib.AbstractContextManager[None]:
+        """A context that gives the variables their values back after an error, where a backend needs it."""
+        return contextlib.nullcontext()
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

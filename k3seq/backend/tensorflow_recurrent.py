@@ -5,6 +5,8 @@ step by step. Here a step keeps only its states and gates, and the gradients of 
 all steps after the loop. `jax_recurrent` says where the input is projected, and why.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from k3seq.typing import Tensor
@@ -51,7 +53,7 @@ _LSTM = (_lstm_cell, lambda x, h: (x + h,))
 _GRU = (_gru_cell, lambda x, h: (x, h))
 
 
-def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
+def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases) -> Any:
     _, join = kind
     steps, size = tf.shape(x)[1], states[0].shape[-1]
     ends = None if lengths is None else tf.cast(lengths, tf.int32)[:, None]
@@ -86,9 +88,10 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch((states, gates))
                     result = _step(kind, real(t), gates, states)
-                given_back = (tuple(of_states), of_output)
+                given_back: Any = (tuple(of_states), of_output)
                 zero = tf.UnconnectedGradients.ZERO  # a step depends on an LSTM's h only through the gates
-                of_states, of_gates = tape.gradient(result, (states, gates), given_back, unconnected_gradients=zero)
+                pulled: Any = tape.gradient(result, (states, gates), given_back, unconnected_gradients=zero)
+                of_states, of_gates = pulled
                 of_h = of_states[0] + tf.matmul(of_gates[-1], recurrent)
                 return back + 1, (of_h, *of_states[1:]), _written(written, t, of_gates)
 
@@ -101,7 +104,8 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
         outputs = tf.transpose(outputs, [1, 0, 2])
         return (outputs, *last), gradients
 
-    outputs, *states = loop(x, kernel, recurrent_kernel, *biases, *states)
+    found: Any = loop(x, kernel, recurrent_kernel, *biases, *states)
+    outputs, *states = found
     outputs.set_shape((*x.shape[:2], size))
     return outputs, *states
 
@@ -118,7 +122,7 @@ def _step(kind, real, gates, states):
 def _loop(body, states, shapes, steps):
     """(states, outputs of all steps) of `body(t, states, arrays)` for t in 0..steps; an output has one of `shapes`."""
     arrays = tuple(tf.TensorArray(states[0].dtype, steps, element_shape=shape) for shape in shapes)
-    invariant = (tf.TensorShape([]), tuple(state.shape for state in states), (tf.TensorShape(None),) * len(arrays))
+    invariant: Any = (tf.TensorShape([]), tuple(state.shape for state in states), (tf.TensorShape(None),) * len(arrays))  # pyright: ignore[reportArgumentType] - unknown rank
     begin = (tf.constant(0), tuple(states), arrays)
     _, states, arrays = tf.while_loop(lambda t, *_: t < steps, body, begin, invariant, maximum_iterations=steps)
     return states, [array.stack() for array in arrays]

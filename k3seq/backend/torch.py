@@ -129,7 +129,9 @@ class StepMixin(keras_internals.BuildsOnce, StepContract):
         self._sums.sums.value.detach().add_(torch.stack(values).view(2, -1).detach())
 
     def _root_of_squares(self, gradients):
-        norms = torch._foreach_norm([gradient.float() for gradient in gradients])
+        norms = torch._foreach_norm(  # pyright: ignore[reportPrivateImportUsage] - there is no public one
+            [gradient.float() for gradient in gradients]
+        )
         return torch.stack(norms).square().sum().sqrt()  # infinite where a square is, as on the other backends
 
 

@@ -44,7 +44,7 @@ def apply(
     # Keras adds epsilon before the second correction, torch after it. Both corrections therefore go into the learning rate, and
     # an infinite step count makes torch's own corrections 1.
     last = torch.tensor(float("inf"))
-    torch._fused_adam_(
+    torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage] - there is no public one
         values,
         [gradient.contiguous() for gradient in gradients],
         [momentum.value for momentum in momentums],

@@ -1,5 +1,7 @@
 """Recurrent layers on PyTorch: the fused kernels of ATen, where their conditions hold."""
 
+from typing import Any
+
 import torch
 
 from k3seq.typing import Tensor
@@ -52,11 +54,11 @@ def gru_sequence(
     return _fused(torch.gru, x, lengths, (h,), weights)
 
 
-def _fused(kernel, x, lengths, states, weights):
+def _fused(kernel, x, lengths, states, weights) -> Any:
     """(outputs, *states) of `torch.lstm` or `torch.gru`: over whole rows, or packed rows where there are lengths."""
 
-    def hidden(order=slice(None)):
-        chosen = tuple(state[None, order] for state in states)
+    def hidden(order: Any = slice(None)):
+        chosen: Any = tuple(state[None, order] for state in states)
         return chosen if len(chosen) > 1 else chosen[0]
 
     options = (weights, True, 1, 0.0, torch.is_grad_enabled(), False)

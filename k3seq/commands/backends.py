@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from k3seq.commands.consoles import log_console, results_console
 from k3seq.runtime import matrix, workers
 
 TIMEOUT = 180.0  # the first import of a framework on a slow disk
@@ -29,13 +30,12 @@ def backends(names: Iterable[str] = ()) -> dict[str, Any]:
     Raises:
         UsageError: a name that is not in the matrix.
     """
-    from rich.console import Console
     from rich.table import Table
 
     known = matrix.load()
     entries = {name: known.backend(name) for name in (names or known.backends)}
     found = {}
-    with Console(stderr=True).status(f"Starting {', '.join(entries)}"):
+    with log_console().status(f"Starting {', '.join(entries)}"):
         answers = workers.launch_all(list(entries), f"{__name__}:describe", None, TIMEOUT, backends=known, workers=len(entries))
     for name, entry in entries.items():
         row = {"version": matrix.installed(name, known), "tested": entry.version or None}
@@ -54,8 +54,8 @@ def backends(names: Iterable[str] = ()) -> dict[str, Any]:
         what = {"missing": row["install"], "broken": row.get("message")}.get(row["status"]) or _devices(row)
         trains = "yes" if row["trains"] else "no"
         columns = (name, row["status"], row["version"], row["tested"], row.get("keras"), trains, what, row.get("jit"))
-        table.add_row(*("" if c is None else str(c).replace("[", r"\[") for c in columns))
-    Console().print(table)
+        table.add_row(*("" if c is None else str(c) for c in columns))
+    results_console().print(table)
     kernels = Table(title="Kernels of recurrent layers (layer.explain() shows those of one layer)")
     for column in ("backend", "layer", "kernel"):
         kernels.add_column(column, overflow="fold")
@@ -63,7 +63,7 @@ def backends(names: Iterable[str] = ()) -> dict[str, Any]:
         for kernel, words in row.get("kernels", {}).items():
             kernels.add_row(name, kernel.removesuffix("_sequence").upper(), words)
     if kernels.row_count:
-        Console().print(kernels)
+        results_console().print(kernels)
     return {"backends": found, "exit_code": int(any(row["status"] == "broken" for row in found.values()))}
 
 

@@ -2,7 +2,6 @@
 
 import json as json_module
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from k3seq import bench as benchmark
+from k3seq.commands.consoles import log_console, results_console
 from k3seq.data.files import replacing
 from k3seq.errors import DataError, UsageError
+from k3seq.report.record import check_outputs
 from k3seq.runtime import matrix
 
 INTERRUPTED = 130
@@ -63,8 +64,6 @@ def bench(
         UsageError: both a target and a suite, an unknown name, inputs that are no JSON, rounds, steps or seconds out of range.
         DataError: `against` is not the JSON of a bench.
     """
-    from rich.console import Console
-
     from k3seq.bench import noise, plots, problems, row_parity, table
 
     if target is not None and suite is not None:
@@ -77,8 +76,7 @@ def bench(
             raise UsageError(f"Expected --{name} above 0. Received: {value}")
     if jits not in problems.JITS:
         raise UsageError(f"Expected --jit out of {', '.join(problems.JITS)}. Received: {jits}")
-    for option, path in (("--csv", csv), ("--html", html)):
-        _check_place(option, path)
+    check_outputs({"--csv": csv, "--html": html})
     older = None if against is None else _older(Path(against))
     known = matrix.load()
     chosen = {name: known.backend(name) for name in (backends or known.training)}
@@ -91,8 +89,7 @@ def bench(
     if not found:
         asked = " or ".join(map(repr, only or (jits,)))
         raise UsageError(f"Expected rows with {asked} on {', '.join(chosen)}. Received: none")
-    errors = Console(stderr=True)
-    with Progress(errors) as progress:
+    with Progress(log_console()) as progress:
         report = benchmark.run_benchmark(name, found, rounds, seconds, steps, timeout, progress, backends=known)
         try:
             if not report.interrupted:
@@ -105,8 +102,7 @@ def bench(
             report.interrupted = True
     result = report.to_json()
     changes, moved = [], None
-    shown = Console()
-    shown.width = shown.width if shown.is_terminal else table.WIDTH
+    shown = results_console()
     shown.print(table.table(report))
     if older is not None:
         changes = noise.compare(older, result["rows"])
@@ -161,11 +157,6 @@ def _older(path):
         return rows
     except (json_module.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise DataError("Expected the JSON of k3seq bench for --compare. Received: something else", path) from None
-
-
-def _check_place(option, path):
-    if path is not None and (Path(path).is_dir() or not os.access(Path(path).absolute().parent, os.W_OK)):
-        raise UsageError(f"Expected a file in a folder that can be written to for {option}. Received: {path}")
 
 
 def _write(path, content):

@@ -2,63 +2,67 @@
 
 import sys
 import time
+from collections.abc import Iterable
+from typing import TextIO
 
-from rich.console import Console
-from rich.progress import Progress
+from k3seq.commands.consoles import log_console, progress_bar
+from k3seq.commands.options import check_search
+from k3seq.commands.process import without_tensorflow
+from k3seq.errors import UsageError
+from k3seq.typing import Json
 
-from k3seq.errors import DataError, UsageError
 
-
-def decode(directory, lines=None, output=None, batch_size=64, beam_width=1, length_penalty=0.0):
+def decode(
+    directory: str,
+    lines: Iterable[bytes] | None = None,
+    output: TextIO | None = None,
+    batch_size: int = 64,
+    beam_width: int = 1,
+    length_penalty: float = 0.0,
+) -> dict[str, Json]:
     """Decodes UTF-8 lines with a trained run.
 
     Args:
-        directory: what `k3seq train` wrote. lines: an iterable of bytes; None: stdin. output: a text stream; None: stdout.
-        batch_size: lines decoded at once. beam_width, length_penalty: of a beam search, see `Pipeline.decode`.
+        directory: run directory.
+        lines: an iterable of bytes; None reads standard input.
+        output: a text stream; None is standard output.
+        batch_size, beam_width, length_penalty: as in `Pipeline.decode`.
 
     Returns:
-        A JSON-able dict: lines, seconds, unknown (tokens outside the source vocabulary), results ([source, result] pairs).
+        {"backend", "lines", "seconds", "unknown" (tokens outside the source vocabulary), "results" ([source, result] pairs)}.
 
     Raises:
-        DataError: for a line that is not UTF-8, with its number. UsageError: for a batch size below 1.
+        DataError: a line is not UTF-8, with its number. UsageError: a line is longer than the model can take.
     """
-    if batch_size < 1:
-        raise UsageError(f"Expected --batch-size of at least 1. Received: {batch_size}")
+    check_search(beam_width, length_penalty)
+    if lines is None and sys.stdin is None:
+        raise UsageError("Expected lines on standard input. Received: standard input is closed")
+    from k3seq.data.files import text_lines
+
     sources = text_lines(sys.stdin.buffer if lines is None else lines)
 
     import keras
 
     from k3seq.pipeline import Pipeline
 
-    trained, output, log = Pipeline.load(directory), output or sys.stdout, Console(stderr=True)
-    start, results, unknown = time.perf_counter(), [], 0
-    with Progress(console=log, transient=True, disable=len(sources) <= batch_size) as progress:
+    with without_tensorflow():
+        trained = Pipeline.load(directory)
+    written, log = output or sys.stdout, log_console()
+    started, results, unknown = time.perf_counter(), [], 0
+    with progress_bar(log) as progress:
         bar = progress.add_task("decoding", total=len(sources))
         for found, strange in trained.batches(sources, batch_size, beam_width=beam_width, length_penalty=length_penalty):
             results += found
             unknown += strange
-            output.write("".join(f"{result}\n" for result in found))
-            output.flush()
+            written.write("".join(f"{result}\n" for result in found))
+            written.flush()
             progress.update(bar, completed=len(results))
     if unknown:
-        log.print(f"{unknown} tokens are not in the vocabulary of the source", highlight=False)
+        log.print(f"{unknown} tokens are not in the vocabulary of the source")
     return {
         "backend": keras.backend.backend(),
         "lines": len(sources),
-        "seconds": time.perf_counter() - start,
+        "seconds": time.perf_counter() - started,
         "unknown": unknown,
         "results": [list(pair) for pair in zip(sources, results, strict=True)],
     }
-
-
-def text_lines(lines):
-    """The lines as text without their ends."""
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(line.decode("utf-8").rstrip("\r\n"))
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"Expected UTF-8. Received: byte {line[error.start]:#04x} at column {error.start + 1}", "stdin", number
-            ) from None
-    return found

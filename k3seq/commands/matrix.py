@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from k3seq.commands.consoles import results_console
 from k3seq.errors import MissingPackage, UsageError
 from k3seq.runtime import matrix as matrix_file
 
@@ -89,12 +90,10 @@ def and_marked(arguments: Iterable[str], expression: str) -> list[str]:
 
 def _all_tests(runs, workers):
     """The rows of `{name: (backend, arguments)}`, run by so many workers in that order."""
-    from rich.console import Console
-
     if workers <= 1:
         rows = {}
         for name, (backend, arguments) in runs.items():
-            Console().rule(name)
+            results_console().rule(name)
             sys.stdout.flush()
             rows[name] = _tests(name, backend, arguments)
         return rows
@@ -159,7 +158,6 @@ def counts(report: Path) -> dict[str, int]:
 
 
 def _show(rows):
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -171,4 +169,4 @@ def _show(rows):
     for row in rows:
         numbers = [str(row.get(column, "")) for column in (*COUNTS, "seconds", "exit")]
         table.add_row(row["backend"], *numbers, Text(row["note"]), style=None if row["ok"] else "red")
-    Console().print(table)
+    results_console().print(table)

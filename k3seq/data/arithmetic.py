@@ -1,4 +1,4 @@
-"""Arithmetic problems for the sliding-context model, such as `x=-12,y=24:y+x:12`, the same on every machine for a seed.
+"""Arithmetic problems such as `x=-12,y=24:y+x:12`. A seed gives the same problems on every machine.
 
 The symbols, fields and features are those of quantapix' qnarre blog (Apache-2.0), "Custom Keras layers".
 """
@@ -6,11 +6,15 @@ The symbols, fields and features are those of quantapix' qnarre blog (Apache-2.0
 import dataclasses
 import itertools
 import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from k3seq.data.tokenizer_base import check_text
 from k3seq.errors import DataError, UsageError
 from k3seq.random.bits import Stream
+from k3seq.typing import NDArray
 
 VOCABULARY = tuple(" :|xy=,+-*0123456789")
 BLANK, SEPARATOR, STOP = range(3)
@@ -21,44 +25,47 @@ _OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """Two numbers (`x=-12,y=24`), what to do with them (`y+x`), and the result (`12`)."""
+    """A problem.
+
+    Attributes:
+        defs: two numbers, `x=-12,y=24`.
+        op: what to compute, `y+x`.
+        res: the result, `12`.
+    """
 
     defs: str
     op: str
     res: str
 
 
-def encode(text):
-    """The ids of `text`, int32 `(len(text),)`. Raises DataError on a character that is not in `VOCABULARY`."""
-    for position, symbol in enumerate(text):
+def encode(text: str) -> NDArray[np.int32]:
+    """The ids of a text, int32 `(len(text),)`. Raises DataError for a character that is not in `VOCABULARY`."""
+    for position, symbol in enumerate(check_text(text)):
         if symbol not in _IDS:
             raise DataError(f"Expected characters of {''.join(VOCABULARY)!r}. Received: {symbol!r} at position {position}")
     return np.array([_IDS[symbol] for symbol in text], np.int32)
 
 
-def decode(ids):
-    """The text of `ids`, ints in 0..19. Raises DataError on another."""
+def decode(ids: Iterable[int]) -> str:
+    """The text of ids in 0..19. Raises DataError for another id."""
     for position, index in enumerate(ids):
-        if not 0 <= index < len(VOCABULARY):
-            raise DataError(f"Expected ids in 0..{len(VOCABULARY) - 1}. Received: {index} at position {position}")
+        if not isinstance(index, (int, np.integer)) or not 0 <= index < len(VOCABULARY):
+            raise DataError(f"Expected ids in 0..{len(VOCABULARY) - 1}. Received: {index!r} at position {position}")
     return "".join(VOCABULARY[index] for index in ids)
 
 
-def problems(count, max_val, seed, operators="+-*", distinct=False):
-    """Problems drawn evenly over both numbers in [1 - max_val, max_val), the operators and the two orders `x+y` and `y+x`.
+def problems(count: int, max_val: int, seed: int, operators: str = "+-*", distinct: bool = False) -> list[Problem]:
+    """Problems drawn uniformly over both numbers in [1 - max_val, max_val), the operators and the orders `x+y` and `y+x`.
 
     Args:
-        count: how many.
+        count: number of problems.
         max_val: at least 2.
         seed: integer in 0..2**64-1.
         operators: some of `+-*`.
         distinct: draw no (defs, op) twice.
 
-    Returns:
-        list of `Problem`.
-
     Raises:
-        UsageError: an argument is out of range, or there are not as many distinct problems.
+        UsageError: an argument is out of range, or there are fewer distinct problems.
     """
     if not isinstance(count, int) or count < 0:
         raise UsageError(f"Expected count of at least 0. Received: count={count}")
@@ -81,16 +88,16 @@ def problems(count, max_val, seed, operators="+-*", distinct=False):
     return list(found)
 
 
-def split(problems, held_out, seed=0):
-    """(training problems, held-out problems): no (defs, op) of the held-out ones is among the training ones.
+def split(problems: Sequence[Problem], held_out: int, seed: int = 0) -> tuple[list[Problem], list[Problem]]:
+    """(training problems, held-out problems). No (defs, op) of the held-out ones is among the training ones.
 
     Args:
-        problems: sequence of `Problem`.
-        held_out: how many distinct problems to hold out; all repeats of them leave the training problems too.
+        problems: the problems to split.
+        held_out: number of distinct problems to hold out. Their repeats are in neither list.
         seed: integer in 0..2**64-1.
 
     Raises:
-        UsageError: there are fewer distinct problems than that, or none would be left to train on.
+        UsageError: there are fewer distinct problems, or none would be left to train on.
     """
     distinct = list(dict.fromkeys(problems))
     if not 0 <= held_out < len(distinct):
@@ -100,34 +107,36 @@ def split(problems, held_out, seed=0):
     return [problem for problem in problems if problem not in kept_out], held
 
 
-def pairs(problems):
+def pairs(problems: Iterable[Problem]) -> list[tuple[str, str]]:
     """Text pairs for seq2seq models: `[("x=-12,y=24:y+x", "12"), ...]`."""
     return [(f"{problem.defs}:{problem.op}", problem.res) for problem in problems]
 
 
-def to_example(problem):
-    """A record of `problem`: dict of its three fields as int32 ids."""
+def to_example(problem: Problem) -> dict[str, NDArray[np.int32]]:
+    """A record of a problem: dict of its three fields as int32 ids."""
     return {field.name: encode(getattr(problem, field.name)) for field in dataclasses.fields(Problem)}
 
 
-def from_example(example):
-    """The `Problem` of such a record. Raises DataError where a field is missing or holds another id."""
+def from_example(example: Mapping[str, Any]) -> Problem:
+    """The problem of such a record. Raises DataError where a field is missing or holds another id."""
     fields = [field.name for field in dataclasses.fields(Problem)]
     if set(example) != set(fields):
         raise DataError(f"Expected fields {', '.join(fields)}. Received: {', '.join(example)}")
     return Problem(*(decode(example[name]) for name in fields))
 
 
-def features(problem_batch, stream):
-    """What the sliding model learns from a batch of problems.
+def features(
+    problem_batch: Sequence[Problem], stream: Stream
+) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int32]], list[NDArray[np.int32]]]:
+    """Inputs and targets of the sliding-context model for a batch of problems.
 
     Args:
-        problem_batch: sequence of `Problem`.
-        stream: `random.bits.Stream` for the blanks.
+        problem_batch: the problems.
+        stream: random numbers for the blanks.
 
     Returns:
-        (enc, dec, tgt), each a list of int32 `(steps,)` rows: enc is `defs:op:`, tgt is `res|`, and dec is tgt with as many
-        positions drawn, with repetition, and blanked as half of all target tokens of the batch.
+        (enc, dec, tgt), each a list of int32 `(steps,)` rows: enc is `defs:op:`, tgt is `res|`, and dec is tgt with blanks. The
+        positions of the blanks are drawn with repetition, half as many as the batch has target tokens.
     """
     enc = [encode(f"{problem.defs}:{problem.op}:") for problem in problem_batch]
     tgt = [encode(f"{problem.res}|") for problem in problem_batch]
@@ -136,24 +145,26 @@ def features(problem_batch, stream):
     return enc, np.split(values, splits[1:-1]) if tgt else [], tgt
 
 
-def ragged(rows):
+def ragged(rows: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """(values int32 `(tokens,)`, row_splits int64 `(rows + 1,)`): row i is values[row_splits[i]:row_splits[i + 1]]."""
     splits = np.cumsum([0, *map(len, rows)], dtype=np.int64)
     return np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32), splits
 
 
-def ragged_batches(examples, batch_size, seed, epoch=0, drop_remainder=False):
-    """Batches of the sliding model, in the order of the examples.
+def ragged_batches(
+    examples: Iterable[Mapping[str, Any]], batch_size: int, seed: int, epoch: int = 0, drop_remainder: bool = False
+) -> Iterator[tuple[tuple[NDArray[Any], ...], NDArray[np.int32]]]:
+    """Batches of the sliding-context model, in the order of the examples.
 
     Args:
-        examples: iterable of records as of `to_example`, from `data.records.read_shards` for one.
+        examples: records made by `to_example`, for example from `data.records.read_shards`.
         batch_size: rows.
-        seed, epoch: choose the blanks; another epoch has others.
-        drop_remainder: leave a last batch with fewer rows out, which `Frames` does not take.
+        seed, epoch: choose the blanks; each epoch has other blanks.
+        drop_remainder: leave out a last batch with fewer rows, which `Frames` cannot take.
 
     Yields:
         ((enc values, enc row_splits, dec values, dec row_splits, tgt values, tgt row_splits), tgt dense): values int32,
-        row_splits int64, the dense targets int32 `(batch, longest)` with zeros behind.
+        row_splits int64, the dense targets int32 `(batch, longest)` with zeros after each row.
 
     Raises:
         UsageError: batch_size is below 1. DataError: an example is not a problem.

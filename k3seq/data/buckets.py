@@ -1,41 +1,45 @@
-"""Widths for batches of like length: few shapes, little padding."""
+"""Widths for batches of similar length: few shapes, little padding."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray
 
 
-def widths(lengths, buckets):
+def widths(lengths: NDArray[Any], buckets: int | Sequence[int | tuple[int, int]] | None) -> list[tuple[int, int]]:
     """The widths of the buckets, from the narrowest to the widest.
 
     Args:
         lengths: int array `(examples, 2)`, source and target lengths.
-        buckets: None, int or list, as of `Batches`.
+        buckets: None, int or list, as in `Batches`.
 
     Returns:
         list of (source width, target width).
 
     Raises:
-        UsageError: `buckets` is none of these, or has numbers below 1.
+        UsageError: `buckets` is something else, or has a number below 1.
     """
     if buckets is None:
-        return [tuple(map(int, lengths.max(axis=0)))]
+        return [_longest(lengths)]
     if isinstance(buckets, int):
         if buckets < 1:
             raise UsageError(f"Expected buckets of at least 1. Received: buckets={buckets}")
         longer = lengths.max(axis=1)
-        # Each of a bucket's two widths is the longest of its own side: phonemes are fewer than letters.
-        found = [tuple(map(int, lengths[longer <= cut].max(axis=0))) for cut in least_padding(longer, buckets)]
+        # A bucket has a width for each side, because one side may be shorter, as phonemes are than letters.
+        found = [_longest(lengths[longer <= cut]) for cut in least_padding(longer, buckets)]
         return list(dict.fromkeys(found))
     pairs = [(bucket, bucket) if isinstance(bucket, int) else tuple(map(int, bucket)) for bucket in buckets]
     if not pairs or any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
         raise UsageError(f"Expected widths, or pairs of widths, of at least 1. Received: buckets={buckets}")
-    return sorted(set(pairs))
+    return sorted({(source, target) for source, target in pairs})
 
 
-def fitting(lengths, buckets):
+def fitting(lengths: NDArray[Any], buckets: Sequence[tuple[int, int]]) -> NDArray[Any]:
     """The first bucket that holds each example: int array `(examples,)`. Raises UsageError where none does."""
-    fits = (lengths[:, None, :] <= np.array(buckets)).all(axis=2)
+    fits = np.asarray((lengths[:, None, :] <= np.array(buckets)).all(axis=2))
     if not fits.any(axis=1).all():
         number = int(np.flatnonzero(~fits.any(axis=1))[0])
         source, target = lengths[number]
@@ -45,17 +49,17 @@ def fitting(lengths, buckets):
     return fits.argmax(axis=1)
 
 
-def least_padding(lengths, count):
-    """At most `count` widths out of `lengths`, rising, that hold every row with the fewest cells in all.
+def least_padding(lengths: NDArray[Any], count: int) -> list[int]:
+    """At most `count` of the lengths, in rising order, as widths that hold every row with the fewest cells in total.
 
-    Exact, by dynamic programming over the distinct lengths: cost[i] is what the rows up to the i-th length take at best.
+    Dynamic programming over the distinct lengths: cost[i] is the minimum number of cells of the rows up to the i-th length.
     """
     distinct, rows = np.unique(lengths, return_counts=True)
     below = np.concatenate([[0], np.cumsum(rows)])
     cost = np.concatenate([[0], distinct * below[1:]])
     starts = []
     for _ in range(min(count, len(distinct)) - 1):
-        # One bucket more: it holds the lengths start..end-1, those below `start` being held by the buckets before it.
+        # One bucket more holds the lengths start..end-1; the buckets before it hold the lengths below `start`.
         choices = [cost[:end] + distinct[end - 1] * (below[end] - below[:end]) for end in range(1, len(distinct) + 1)]
         starts.append([int(choice.argmin()) for choice in choices])
         cost = np.concatenate([[0], [choice.min() for choice in choices]])
@@ -66,3 +70,9 @@ def least_padding(lengths, count):
         cuts.append(int(distinct[end - 1]))
         end = chosen[end - 1]
     return cuts[::-1]
+
+
+def _longest(lengths):
+    """(source width, target width) that hold these lengths."""
+    source, target = lengths.max(axis=0)
+    return int(source), int(target)

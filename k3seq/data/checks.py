@@ -1,19 +1,25 @@
-"""Checks on the host: what would be silent on one backend and an exception on another is the same UsageError on all of them."""
+"""Checks of ids, labels, lengths and masks on the host: the same UsageError on every backend.
+
+Without them one backend would raise an exception and another would compute wrong numbers.
+"""
+
+from typing import Any
 
 import numpy as np
 
 from k3seq.errors import UsageError
+from k3seq.typing import ArrayLike, NDArray, Shape
 
 _PLACES = {1: ("position",), 2: ("row", "step")}
 
 
-def check_ids(ids, vocabulary_size, name="ids"):
+def check_ids(ids: ArrayLike, vocabulary_size: int, name: str = "ids") -> NDArray[Any]:
     """Checks token ids.
 
     Args:
         ids: integer array or nested list of any rank.
-        vocabulary_size: one more than the highest id.
-        name: what they are called in the message.
+        vocabulary_size: number of ids.
+        name: their name in the message.
 
     Returns:
         `ids` as a NumPy array.
@@ -26,21 +32,21 @@ def check_ids(ids, vocabulary_size, name="ids"):
     return ids
 
 
-def check_labels(labels, classes, name="labels", weight=None):
-    """Checks labels: integer class ids of any rank, or floating-point distributions `(..., classes)`, one-hot ones among them.
+def check_labels(labels: ArrayLike, classes: int, name: str = "labels", weight: ArrayLike | None = None) -> NDArray[Any]:
+    """Checks labels: integer class ids of any rank, or floating-point distributions `(..., classes)` such as one-hot rows.
 
     Args:
         labels: array or nested list.
-        classes: how many there are.
-        name: what they are called in the message.
-        weight: array of the shape of the class ids; labels of weight 0 may be anything. None weighs all.
+        classes: number of classes.
+        name: their name in the message.
+        weight: array of the shape of the class ids; labels of weight 0 are not checked. None checks all.
 
     Returns:
         `labels` as a NumPy array.
 
     Raises:
-        UsageError: an id is not in 0..classes-1; a distribution has another width, a negative or non-finite part, or a sum
-            further than 1e-3 from 1; the shape of `weight` is another.
+        UsageError: an id is not in 0..classes-1; a distribution has another width, a negative or non-finite entry, or a sum
+            that differs from 1 by more than 1e-3; `weight` has another shape.
     """
     labels = np.asarray(labels)
     if np.issubdtype(labels.dtype, np.floating):
@@ -48,7 +54,7 @@ def check_labels(labels, classes, name="labels", weight=None):
             raise UsageError(f"Expected {name} of shape (..., {classes}). Received: shape {labels.shape}")
         sums = labels.sum(axis=-1)
         bad, shown = ~((labels >= 0).all(axis=-1) & (np.abs(sums - 1) <= 1e-3)), sums
-        expected = f"{name} that are distributions, of sum 1 and without negative parts"
+        expected = f"{name} that are distributions, of sum 1 and without negative entries"
     else:
         shown = labels = _integers(labels, name)
         bad, expected = (labels < 0) | (labels >= classes), f"{name} in 0..{classes - 1}"
@@ -61,13 +67,13 @@ def check_labels(labels, classes, name="labels", weight=None):
     return labels
 
 
-def check_lengths(lengths, steps, name="lengths", allow_empty=False):
+def check_lengths(lengths: ArrayLike, steps: int, name: str = "lengths", allow_empty: bool = False) -> NDArray[Any]:
     """Checks lengths.
 
     Args:
         lengths: integers `(batch,)`.
-        steps: the most that a row can have.
-        name: what they are called in the message.
+        steps: largest length.
+        name: their name in the message.
         allow_empty: whether a length may be 0.
 
     Returns:
@@ -86,19 +92,19 @@ def check_lengths(lengths, steps, name="lengths", allow_empty=False):
     return lengths
 
 
-def check_mask(mask, shape, name="mask"):
-    """Checks a mask, True = keep.
+def check_mask(mask: ArrayLike, shape: Shape, name: str = "mask") -> NDArray[np.bool_]:
+    """Checks a mask, where True means keep.
 
     Args:
         mask: bool array or nested list.
-        shape: what it must have; None stands for any size.
-        name: what it is called in the message.
+        shape: the expected shape; None stands for any size.
+        name: its name in the message.
 
     Returns:
         `mask` as a NumPy array.
 
     Raises:
-        UsageError: the dtype is not bool, or the shape is another.
+        UsageError: it has another dtype than bool, or another shape.
     """
     mask = np.asarray(mask)
     if mask.dtype != np.bool_:

@@ -8,34 +8,41 @@ import contextlib
 import os
 import pathlib
 import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from k3seq.data.files import replacing
 from k3seq.data.pairs import check_on_error
 from k3seq.errors import DataError, UsageError, require_extra
+from k3seq.typing import NDArray
 
-# One record a group: a damaged group then costs one record, and reading in random order unpacks nothing twice.
+Example = Mapping[str, NDArray[Any] | list[int] | str]
+
+# One record in each group: a damaged group costs one record, and reading in random order unpacks no group twice.
 _WRITE, _READ = "group_size:1", "readahead_buffer_size:0,max_parallelism:0"
 _TEXT = ".utf8"
 _SHARD = re.compile(r"(?P<name>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.array_record")
 
 
-def write_shards(examples, directory, name, shards=1):
-    """Writes `examples` in turn to the shards of a set; all shards are complete before one gets its final name.
+def write_shards(
+    examples: Iterable[Example], directory: str | os.PathLike[str], name: str, shards: int = 1
+) -> list[pathlib.Path]:
+    """Writes each example to the next shard of a set. All shards are complete before one gets its final name.
 
     Args:
         examples: iterable of dict: name -> 1-D integer array, list of int, or str. Names are Python identifiers.
-        directory: made where it is missing.
-        name: of the set.
-        shards: how many files, 1 to 99999.
+        directory: created where it is missing.
+        name: name of the set.
+        shards: number of files, 1 to 99999.
 
     Returns:
-        list of `pathlib.Path`, in order.
+        The paths, in order.
 
     Raises:
         UsageError: an example, the name or the number of shards is not as above.
-        DataError: a file cannot be written whole (a full disk, for one); nothing half-written stands under a final name.
+        DataError: a file cannot be written, for example because the disk is full. No incomplete file has a final name.
     """
     if not 1 <= shards <= 99999 or not name or pathlib.Path(name).name != name:
         raise UsageError(f"Expected a file name and 1 to 99999 shards. Received: name={name!r}, shards={shards}")
@@ -46,7 +53,7 @@ def write_shards(examples, directory, name, shards=1):
         with contextlib.ExitStack() as stack:
             temporaries = [stack.enter_context(replacing(path)) for path in paths]
             _write(temporaries, examples)
-    except (OSError, RuntimeError) as error:  # RuntimeError: what ArrayRecord makes of a failed write
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError for a failed write
         reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
         raise DataError(f"Expected to write {shards} shards. Received: {reason}", directory / name) from error
     return paths
@@ -76,11 +83,11 @@ def _write(paths, examples):
             raise DataError(f"Expected {count} records in a shard just written. Received: {found}", path)
 
 
-def shard_paths(directory, name):
-    """The paths of the one set called `name` in `directory`, in order; `read_shards` checks that none is missing.
+def shard_paths(directory: str | os.PathLike[str], name: str) -> list[pathlib.Path]:
+    """The paths of the set `name` in a directory, in order. `read_shards` checks that none is missing.
 
     Raises:
-        DataError: there is no such set, or there are several, with other numbers of shards.
+        DataError: there is no such set, or there are several with different numbers of shards.
     """
     found = {}
     for path in sorted(pathlib.Path(directory).glob("*.array_record")):
@@ -93,20 +100,22 @@ def shard_paths(directory, name):
     return next(iter(found.values()))
 
 
-def read_shards(paths, on_error="raise", vocabularies=None):
+def read_shards(
+    paths: Iterable[str | os.PathLike[str]], on_error: str = "raise", vocabularies: Mapping[str, int] | None = None
+) -> "Records":
     """The examples of the shards of one set.
 
     Args:
-        paths: the files of the set, all of them; they are read in the order of their numbers.
-        on_error: "raise" at the first bad record that is read, or "skip": every record is then read and checked at once,
-            and the bad ones are left out and counted.
-        vocabularies: dict field -> vocabulary size; an id of that field outside 0..size-1 makes its record a bad one.
+        paths: all files of the set, in any order.
+        on_error: "raise" when a bad record is read, or "skip" to read and check every record at once, and to leave out and
+            count the bad ones.
+        vocabularies: dict field -> vocabulary size. A record with an id of that field outside 0..size-1 is bad.
 
     Returns:
         `Records`.
 
     Raises:
-        DataError: a shard of the set is missing, or cannot be read at all (with "skip" it is counted).
+        DataError: a shard of the set is missing, or cannot be read (with "skip" it is counted).
         UsageError: bad on_error.
     """
     return Records(_whole_set(paths), on_error, vocabularies)
@@ -122,9 +131,11 @@ class Records:
         skipped: `collections.Counter` of what was left out: "unreadable shard", "corrupt record", "id out of range".
     """
 
-    def __init__(self, paths, on_error="raise", vocabularies=None):
+    def __init__(
+        self, paths: Iterable[str | os.PathLike[str]], on_error: str = "raise", vocabularies: Mapping[str, int] | None = None
+    ):
         check_on_error(on_error)
-        self.skipped = collections.Counter()
+        self.skipped: collections.Counter[str] = collections.Counter()
         self._vocabularies = dict(vocabularies or {})
         self._paths, self._readers = [], []
         for path in paths:
@@ -139,16 +150,16 @@ class Records:
                 self._readers.append(reader)
         counts = [reader.num_records() for reader in self._readers]
         shard, record = np.repeat(np.arange(len(counts)), counts), np.concatenate([np.zeros(0, int), *map(np.arange, counts)])
-        order = np.lexsort((shard, record))  # they were dealt out in turn: first record of every shard, second of every shard
+        order = np.lexsort((shard, record))  # written in turn: the first record of every shard, then the second
         self._places = list(zip(shard[order].tolist(), record[order].tolist(), strict=True))
         if on_error == "skip":
             self._places = [place for place in self._places if self._is_good(*place)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index):
-        """Raises DataError, with the shard and the 1-based record in it, where the record is a bad one."""
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Raises DataError, with the shard and the 1-based record in it, where the record is bad."""
         return self._read(*self._places[index])
 
     def _is_good(self, shard, record):
@@ -163,7 +174,7 @@ class Records:
         path = self._paths[shard]
         try:
             example = unpack(self._readers[shard].read([record])[0])
-        except Exception as error:  # the reader raises RuntimeError, safetensors its own, UTF-8 a third
+        except Exception as error:  # RuntimeError, SafetensorError or UnicodeDecodeError
             raise DataError(f"Expected a whole record. Received: {' '.join(str(error).split())}", path, record + 1) from error
         for name, size in self._vocabularies.items():
             ids = example.get(name)
@@ -180,8 +191,8 @@ class _OutOfRange(DataError):
     pass
 
 
-def pack(example, number=0):
-    """The bytes of an example; `number` is named in errors. Raises UsageError where it is none."""
+def pack(example: Example, number: int = 0) -> bytes:
+    """The bytes of an example. Raises UsageError, which names `number`, for anything else."""
     with require_extra("data"):
         from safetensors.numpy import save
 
@@ -200,8 +211,8 @@ def pack(example, number=0):
     return save(tensors)
 
 
-def unpack(record):
-    """The example of such bytes, its fields in alphabetical order."""
+def unpack(record: bytes) -> dict[str, Any]:
+    """The example of such bytes, with its fields in alphabetical order."""
     with require_extra("data"):
         from safetensors.numpy import load
 

@@ -1,19 +1,19 @@
 """Pictures as PNG files: matplotlib's Agg canvas, without pyplot and its global state."""
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from k3seq.data.files import replacing
 from k3seq.errors import require_extra
+from k3seq.typing import NDArray
 
 with require_extra("report"):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-
-from k3seq.typing import ArrayLike
+    from matplotlib.ticker import MaxNLocator
 
 
 def draw_ascent(ascent: Any, title: str = "") -> Figure:
@@ -30,7 +30,7 @@ def draw_ascent(ascent: Any, title: str = "") -> Figure:
     return figure
 
 
-def draw_images(images: ArrayLike, columns: int = 8) -> Figure:
+def draw_images(images: NDArray[Any], columns: int = 8) -> Figure:
     """A figure of `images (n, height, width, 1 or 3)` in rows of `columns`.
 
     Raises: ValueError when there is no image or no column.
@@ -68,26 +68,19 @@ def draw_training(epochs: Sequence[Mapping[str, Any]]) -> Figure:
                     [row["number"] for row in epochs], [row[name] for row in epochs], marker=".", label=name.replace("_", " ")
                 )
         axes.set(xlabel="epoch", ylabel=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
         axes.legend()
     return figure
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG under a temporary name beside `path`, then renames it, so that a reader never sees an
-    incomplete file.
+    """Writes a figure as PNG, complete or not at all (see `k3seq.data.files.replacing`).
 
     Raises: OSError when the folder does not exist or cannot be written to.
     """
-    path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(suffix=".png", dir=os.path.dirname(path) or ".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            FigureCanvasAgg(figure).print_png(file)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file)
 
 
 def _show(axes, values):

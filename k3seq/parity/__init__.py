@@ -6,28 +6,36 @@
     report = run_parity([case])
     assert report.ok, report.failures()
 
-Nothing here imports keras: one process per backend does (`worker.py` and what it imports). Names load on first use, so that
-pytest, which loads the plugin in every run, does not wait for NumPy.
+Nothing here imports Keras: the worker processes do, one per backend (`worker.py` and what it imports). Names load on first use,
+because pytest loads the plugin in every run and should not wait for NumPy.
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
-    "case": ("CHECKS", "DTYPES", "Case", "Spec"),
-    "pool": ("Pool",),
-    "rows": ("Report", "Row"),
-    "suite": ("resolve", "run_parity"),
+if TYPE_CHECKING:
+    from k3seq.parity.case import Case, Spec
+    from k3seq.parity.pool import Pool
+    from k3seq.parity.rows import Report, Row
+    from k3seq.parity.suite import resolve, run_parity
+    from k3seq.parity.verdicts import CHECKS, DTYPES, VERDICTS
+
+_MODULE_OF = {
+    **dict.fromkeys(("CHECKS", "DTYPES", "VERDICTS"), "verdicts"),
+    **dict.fromkeys(("Case", "Spec"), "case"),
+    "Pool": "pool",
+    **dict.fromkeys(("Report", "Row"), "rows"),
+    **dict.fromkeys(("resolve", "run_parity"), "suite"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["CHECKS", "DTYPES", "Case", "Pool", "Report", "Row", "Spec", "resolve", "run_parity"]
+__all__ = ["CHECKS", "DTYPES", "VERDICTS", "Case", "Pool", "Report", "Row", "Spec", "resolve", "run_parity"]
 
 
-def __getattr__(name):
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(f"k3seq.parity.{_HOME_OF[name]}"), name)
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"k3seq.parity.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"Expected one of {', '.join(__all__)} in k3seq.parity. Received: {name}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return list(__all__)

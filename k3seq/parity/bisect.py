@@ -1,40 +1,47 @@
-"""Where two runs part: the first layer in the order of the calls, the first step and the first row. NumPy alone."""
+"""The first mismatch of two runs: the first layer in the order of the calls, the first step and the first row. NumPy only."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from k3seq.parity.compare import SHARE, compare, difference, leaves, unnumbered
+from k3seq.parity.compare import SHARE, compare, difference, leaves, renumbered
+from k3seq.typing import ArrayLike, NDArray, Nested
+
+# The calls that `trace.trace` recorded: {"layer", "class", "inputs", "arguments", "outputs"} of each.
+Calls = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A layer's path and class, and of a sequence the first step and the first row there, or None."""
+    """Path and class of a layer and, for a sequence, the first step and the first row with a mismatch, or None."""
 
     layer: str
     kind: str = ""
     step: int | None = None
     row: int | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         found = f"{self.layer} ({self.kind})" if self.kind else self.layer
         if self.step is not None:
             found += f", step {self.step}"
         return found if self.row is None else f"{found}, row {self.row}"
 
 
-def first_part(ours, theirs, tolerance):
-    """The first call that got equal arguments and gave unlike outputs, as a `Place`; None where there is none.
+def first_mismatch(ours: Calls, theirs: Calls, tolerance: float) -> Place | None:
+    """The first call with equal arguments and different outputs; None where there is none.
 
-    A layer made of layers is named when none of those inside parts: the fault is in its own code.
+    A layer that contains layers is named only where none of those has a mismatch: then the error is in its own code.
 
     Args:
-        ours, theirs: what `trace.trace` recorded on two backends. tolerance: largest relative error.
+        ours, theirs: the recorded calls of two backends.
+        tolerance: largest relative error.
     """
-    names = [unnumbered([call["layer"] for call in calls]) for calls in (ours, theirs)]
+    names = [renumbered([call["layer"] for call in calls]) for calls in (ours, theirs)]
     for index, (a, b) in enumerate(zip(ours, theirs, strict=False)):
         if names[0][index] != names[1][index]:
-            return Place(a["layer"], f"{a['class']} here, {b['layer']} there")
+            return Place(a["layer"], f"{a['class']} on one backend, {b['layer']} on the other")
         given = compare([a["inputs"], a["arguments"]], [b["inputs"], b["arguments"]])
         found = compare(a["outputs"], b["outputs"])
         if given.relative <= tolerance < found.relative:
@@ -46,27 +53,27 @@ def first_part(ours, theirs, tolerance):
     return None
 
 
-def step_and_row(ours, theirs, tolerance):
-    """(first step, first row there) where two structures of outputs (batch, steps, ...) part; None where there is none."""
+def step_and_row(ours: Nested, theirs: Nested, tolerance: float) -> tuple[int | None, int | None]:
+    """(first step, first row there) of the mismatch of two structures of outputs (batch, steps, ...), or (None, None)."""
     a, b = leaves(ours), leaves(theirs)
     for place in a:
         x, y = a[place], b.get(place)
         if y is None or x.shape != y.shape or difference(x, y).relative <= tolerance or x.ndim < 1:
             continue
-        apart = unlike(x, y, tolerance)
-        steps = x.ndim > 2 or (x.ndim == 2 and x.dtype.kind in "iub")
-        if not steps:
-            rows = apart.reshape(len(apart), -1).any(axis=1)
+        wrong = mismatches(x, y, tolerance)
+        has_steps = x.ndim > 2 or (x.ndim == 2 and x.dtype.kind in "iub")
+        if not has_steps:
+            rows = wrong.reshape(len(wrong), -1).any(axis=1)
             return None, int(np.argmax(rows)) if rows.any() else None
-        grid = apart.reshape(*apart.shape[:2], -1).any(axis=2)
+        grid: NDArray[np.bool_] = np.any(wrong.reshape(*wrong.shape[:2], -1), axis=2)
         if grid.any():
             step = int(np.argmax(grid.any(axis=0)))
             return step, int(np.argmax(grid[:, step]))
     return None, None
 
 
-def unlike(x, y, tolerance):
-    """Where two arrays of one shape differ by more than `tolerance` of their largest value."""
+def mismatches(x: NDArray[Any], y: NDArray[Any], tolerance: float) -> NDArray[np.bool_]:
+    """Where two arrays of one shape differ by more than `tolerance` times their largest value."""
     if x.dtype.kind in "iub":
         return x != y
     x, y = x.astype(np.float64), y.astype(np.float64)
@@ -76,16 +83,20 @@ def unlike(x, y, tolerance):
         return ~finite | (np.abs(x - y) > tolerance * max(sizes))
 
 
-def layer_of(path):
-    """The layer that holds the weight of a path."""
+def layer_of(path: str) -> str:
+    """The path of the layer that holds a weight."""
     return path.rpartition("/")[0] or path
 
 
-def last_gradient(calls, ours, theirs, tolerance):
-    """The layer, last in the order of the calls, with a weight whose gradient differs: a gradient's error travels backwards.
+def last_wrong_gradient(
+    calls: Calls, ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]], tolerance: float
+) -> Place | None:
+    """The layer, last in the order of the calls, with a weight whose gradient differs: a wrong gradient travels backwards.
 
     Args:
-        calls: of `trace.trace`. ours, theirs: {path: gradient}, under the same paths.
+        calls: the recorded calls of one backend.
+        ours, theirs: {path: gradient} with the same paths.
+        tolerance: largest relative error.
     """
     floor = SHARE * max((float(np.max(np.abs(g), initial=0.0)) for g in ours.values()), default=0.0)
     errors = {path: difference(ours[path], theirs[path], path, floor).relative for path in ours}
@@ -98,12 +109,7 @@ def last_gradient(calls, ours, theirs, tolerance):
     return Place(layer_of(last), kinds.get(layer_of(last), ""))
 
 
-def worst_weight(ours, theirs):
-    """The path of the weight that differs most, under the same paths."""
-    return compare(ours, theirs, SHARE).place
-
-
-def first_step(ours, theirs, tolerance):
-    """The first training step whose losses differ by more than `tolerance` of the largest loss, or None."""
-    apart = unlike(np.asarray(ours), np.asarray(theirs), tolerance)
-    return int(np.argmax(apart)) if apart.any() else None
+def first_wrong_step(ours: ArrayLike, theirs: ArrayLike, tolerance: float) -> int | None:
+    """The first training step whose losses differ by more than `tolerance` times the largest loss, or None."""
+    wrong = mismatches(np.asarray(ours), np.asarray(theirs), tolerance)
+    return int(np.argmax(wrong)) if wrong.any() else None

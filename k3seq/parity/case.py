@@ -1,32 +1,34 @@
-"""What is compared: a layer or model named `package.module:factory`, its inputs, and the checks it must pass.
+"""A parity case: a layer or model named `package.module:factory`, its inputs, and the checks it must pass.
 
-A case holds no tensor and no layer, so it can be written down, sent to another process and read without keras. Every number of
-its inputs is drawn here, on the host, from `k3seq.random.bits`: the same on every backend.
+A case holds no tensor and no layer, so that it can be sent to other processes and read without Keras. Its inputs are drawn on
+the host from `k3seq.random.bits`, so that every backend receives the same numbers.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from k3seq.errors import UsageError
+from k3seq.parity.verdicts import CHECKS, DEFAULT_CHECKS
 from k3seq.random.bits import Stream
-
-# In the order in which they are run and shown; `jit` and the dtypes other than float32 run when they are asked for.
-CHECKS = ("parameters", "forward", "training", "gradients", "sgd", "adam", "slots", "decode", "files", "jit")
-DEFAULT_CHECKS = CHECKS[:-1]
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+from k3seq.typing import Json, NDArray, Nested
 
 
 @dataclass(frozen=True)
 class Spec:
-    """An array to be drawn.
+    """An array that is drawn at random.
 
     Args:
-        shape: ints. dtype: a NumPy name.
-        low, high: floats are uniform in [low, high), or standard normal where both are None; integers lie in [low, high), low
-            being 0 where it is None; a bool is True with probability `high` (0.75 where it is None).
+        shape: sizes, at least 0.
+        dtype: a NumPy name of a bool, integer, float or complex type.
+        low, high: floats are uniform in [low, high), or standard normal where both are None. Integers lie in [low, high); low
+            is 0 where it is None. A bool is True with probability `high`, 0.75 where it is None.
+
+    Raises:
+        UsageError: a size that is no integer or is negative, an unknown dtype, an integer without `high`, or an empty range.
     """
 
     shape: tuple[int, ...]
@@ -35,11 +37,25 @@ class Spec:
     high: float | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        if np.dtype(self.dtype).kind in "iu" and self.high is None:
+        sizes = self.shape if isinstance(self.shape, list | tuple) else (self.shape,)
+        if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in sizes):
+            raise UsageError(f"Expected shape as a list of sizes of at least 0, such as [2, 5]. Received: {self.shape!r}")
+        object.__setattr__(self, "shape", tuple(int(n) for n in sizes))
+        try:
+            kind = np.dtype(self.dtype).kind
+        except TypeError:
+            kind = "?"
+        if kind not in "biufc":
+            raise UsageError(f"Expected dtype as a NumPy name such as float32, int32 or bool. Received: {self.dtype!r}")
+        for bound in (self.low, self.high):
+            if bound is not None and not isinstance(bound, int | float | np.number):
+                raise UsageError(f"Expected low and high as numbers. Received: {bound!r}")
+        if kind in "iu" and self.high is None:
             raise UsageError(f"Expected high, the end of the range, for an array of {self.dtype}. Received: {self}")
+        if kind in "iuf" and self.high is not None and self.high <= (self.low or 0):
+            raise UsageError(f"Expected high above low. Received: {self}")
 
-    def draw(self, stream: Stream) -> np.ndarray:
+    def draw(self, stream: Stream) -> NDArray[Any]:
         """The array, from a stream of random numbers."""
         kind = np.dtype(self.dtype).kind
         if kind == "b":
@@ -54,45 +70,46 @@ class Spec:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to compare.
+    """One layer or model to compare.
 
     Args:
-        name: what stands in the table; patterns on the command line and `wider` tolerances go by it.
-        factory: `package.module:name`, what returns a Keras layer or model: a function or the class itself.
+        name: shown in tables; patterns on the command line and the entries of `wider` tolerances match it.
+        factory: `package.module:name` of a function or class that returns a Keras layer or model.
         arguments: keyword arguments of the factory, JSON values.
-        inputs: the first argument of the call: a `Spec`, an array, or a nested dict or list of them. None: the call has none.
-        call: keyword arguments of the call, further inputs of a layer: specs, arrays, nested, or JSON values, which stay.
+        inputs: the first argument of the call: a `Spec`, an array, or a nested dict or list of them. None: there is none.
+        call: keyword arguments of the call: specs, arrays, nested, or JSON values, which stay as they are.
         optional: names of `call` that are masks or lengths: `forward` also runs without them.
-        training: compare in training mode too, where the layer knows one. False for what draws its own random numbers in
-            training, stock `keras.layers.Dropout` for instance, whose numbers differ on every backend by design.
-        labels: what a model is trained on: "outputs" (random targets of the outputs' shapes, under a mean squared error), a
+        training: whether to compare in training mode too, where the layer has one. False for a layer that draws its own random
+            numbers in training, such as `keras.layers.Dropout`: its numbers differ on every backend by design.
+        labels: labels of a model: "outputs" (random targets with the shapes of the outputs, under a mean squared error), a
             nested structure of specs and arrays, or None for a model that needs none.
-        sample_weight: a spec or array, or None.
-        loss: what `compile` gets: a name that Keras knows, `package.module:name` of a loss (a class is called without
-            arguments), or None for a model that has its own. A bare layer's loss is the squared distance of its outputs to
-            random targets.
+        sample_weight: a spec, an array, or None.
+        loss: argument of `compile`: a name that Keras knows, `package.module:name` of a loss (a class is called without
+            arguments), or None for a model that has its own loss. The loss of a bare layer is the squared distance of its
+            outputs to random targets.
         rates: learning rates of the two optimizers, {"sgd": 0.1, "adam": 0.01}.
-        batches: training goes round this many batches; specs are drawn anew for each, arrays stay.
+        batches: number of batches that training cycles through; each has new draws of the specs, arrays stay.
         decode: options of greedy decoding for a model with `start` and `step`: {"max_steps", "start", "end"}; or
-            `package.module:name` of a function of (model, inputs) that returns tokens; or None.
-        margin: where decoded tokens part and the two best log-probabilities are nearer than this, it is a tie.
+            `package.module:name` of a function (model, inputs) -> tokens; or None.
+        margin: decoded tokens that differ are a tie where the two best log-probabilities are nearer than this.
         seed: of weights and inputs.
-        checks: names out of `CHECKS`.
-        tolerances: check or dtype.check -> largest relative error, in the place of the matrix file's, such as
+        checks: names out of `verdicts.CHECKS`.
+        steps: training steps of the checks `sgd` (weights afterwards) and `adam` (losses), {"sgd": 20, "adam": 50}.
+        tolerances: check or dtype.check -> largest relative error, in place of the matrix file's, such as
             {"forward": 1e-5, "bfloat16.forward": 0.05}.
 
     Raises:
-        UsageError: a factory without a colon, or an unknown check.
+        UsageError: a factory without a colon, or an unknown check, optional argument or optimizer.
     """
 
     name: str
     factory: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    inputs: Any = None
+    inputs: Nested = None
     call: dict[str, Any] = field(default_factory=dict)
-    optional: tuple[str, ...] = ()
+    optional: Sequence[str] = ()
     training: bool = True
-    labels: Any = "outputs"
+    labels: Nested = "outputs"
     sample_weight: Any = None
     loss: str | None = None
     rates: dict[str, float] = field(default_factory=lambda: {"sgd": 0.1, "adam": 0.01})
@@ -100,7 +117,8 @@ class Case:
     decode: Any = None
     margin: float = 1e-4
     seed: int = 0
-    checks: tuple[str, ...] = DEFAULT_CHECKS
+    checks: Sequence[str] = DEFAULT_CHECKS
+    steps: dict[str, int] = field(default_factory=lambda: {"sgd": 20, "adam": 50})
     tolerances: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -110,6 +128,7 @@ class Case:
             raise UsageError(f"Expected a factory as package.module:name. Received: {self.factory}")
         check_names(self.checks, CHECKS, "checks")
         check_names(self.optional, self.call, "optional arguments")
+        check_names(self.steps, ("sgd", "adam"), "optimizers in steps")
 
     def batch(self, index: int = 0) -> dict[str, Any]:
         """The arrays of one batch: {"inputs", "call", "labels", "sample_weight"}, every spec drawn."""
@@ -117,12 +136,13 @@ class Case:
         return _drawn(parts, lambda place: Stream(self.seed, f"parity {self.name} {place} {index}"), "")
 
     def to_payload(self) -> dict[str, Any]:
-        """JSON values and arrays alone, as `k3seq.runtime.workers` carries them."""
+        """The case as JSON values and arrays, as `k3seq.runtime.workers` sends them."""
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
-def check_names(given, known, what):
-    """UsageError for a name of `given` that is not in `known`."""
+def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raises UsageError for a name of `given` that is not in `known`."""
+    known = list(known)
     for name in given:
         if name not in known:
             raise UsageError(f"Expected {what} out of {', '.join(known) or 'none'}. Received: {name}")
@@ -133,11 +153,11 @@ def from_payload(payload: dict[str, Any]) -> Case:
     return Case(**{name: specs(value) for name, value in payload.items()})
 
 
-def specs(value):
-    """A nested structure of JSON in which each {"shape": [...], ...} becomes a `Spec`: how a command line tells inputs.
+def specs(value: Json) -> Nested:
+    """A nested structure in which each {"shape": [...], ...} becomes a `Spec`; everything else stays.
 
     Raises:
-        UsageError: a key that `Spec` does not have.
+        UsageError: a key or value that `Spec` does not take.
     """
     if isinstance(value, dict) and isinstance(value.get("shape"), list | tuple):
         check_names(value, [f.name for f in dataclasses.fields(Spec)], "keys of an input")
@@ -147,7 +167,25 @@ def specs(value):
     return [specs(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _plain(value):
+def check_inputs(value: Json) -> None:
+    """Checks JSON that describes inputs, as `--inputs` gives it.
+
+    Raises:
+        UsageError: anything but {"shape": [...], "dtype", "low", "high"} or a nested dict or list of these.
+    """
+
+    def check(part: Nested) -> None:
+        if isinstance(part, dict | list) and part:
+            for child in part.values() if isinstance(part, dict) else part:
+                check(child)
+        elif not isinstance(part, Spec):
+            wanted = 'inputs as {"shape": [2, 5], "dtype": "int32", "high": 20}, or a dict or list of these'
+            raise UsageError(f"Expected {wanted}. Received: {part!r} in {value!r}")
+
+    check(specs(value))
+
+
+def _plain(value: Nested) -> Nested:
     if isinstance(value, Spec):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -155,7 +193,7 @@ def _plain(value):
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _drawn(value, stream, place):
+def _drawn(value: Nested, stream: Callable[[str], Stream], place: str) -> Nested:
     if isinstance(value, Spec):
         return value.draw(stream(place))
     if isinstance(value, dict):

@@ -1,22 +1,24 @@
-"""Live workers, one per backend, and the requests that a case makes of them."""
+"""Live worker processes, one per backend."""
 
 import os
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Any
 
 from k3seq.errors import UsageError
 from k3seq.runtime import matrix as matrix_file
 from k3seq.runtime.workers import Worker
 
 WORKER, TRACE = "k3seq.parity.worker", "k3seq.parity.trace"
-# float64 is there only where this stands in the environment before the import; torch, on which Keras multiplies float64
-# matrices in float32, has none.
+# The backends that compute in float64, and the environment variables that this needs before the import. Torch is missing:
+# Keras on torch multiplies float64 matrices in float32.
 FLOAT64 = {"jax": {"JAX_ENABLE_X64": "1"}, "tensorflow": {}}
-# Set where the caller's environment says nothing; what it says counts (XLA_FLAGS="" brings all of XLA back). Most of the time
-# would go into XLA's costly passes over hundreds of programs that run once. Threads beyond one per process wait for each other
-# on small layers. JAX meets the same program again (a loaded model, a mode that changes nothing) and finds it compiled.
+# Defaults; the caller's environment has priority (XLA_FLAGS="" enables all of XLA's passes). Hundreds of programs run once
+# here, and XLA's expensive passes would take most of the time. One thread per process: layers are small, and more threads wait
+# for each other. JAX compiles some programs again (a loaded model, a mode that changes nothing) and finds them in its cache.
 QUICK = {
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
     **dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"),
@@ -25,24 +27,32 @@ CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACH
 
 
 class Pool(AbstractContextManager):
-    """One live worker per backend, kept from case to case and from run to run; use it in a `with` statement.
+    """One live worker per backend, shared by all cases and runs; use it in a `with` statement.
 
-    Workers start at their first request. JAX with float64 is a worker of its own, started where it is asked for.
+    A worker starts at its first request. JAX with float64 is a worker of its own.
 
     Args:
         backends: names of the matrix; None: all that train.
-        matrix: a `k3seq.runtime.matrix.Matrix`; None loads it.
-        environment: variables of every worker; they count before those of the caller's environment.
+        matrix: the matrix file; None loads it.
+        environment: variables of every worker; they have priority over the caller's environment.
         timeout: seconds that one request may take.
 
     Attributes:
-        names: of the backends. installed: name -> version or None. folder: for files that one backend writes and another reads.
+        names: of the backends.
+        installed: name -> version or None.
+        folder: for files that one backend writes and another reads.
 
     Raises:
-        UsageError: a backend that the matrix does not know.
+        UsageError: a backend that the matrix does not know, or one that is named twice.
     """
 
-    def __init__(self, backends=None, matrix=None, environment=None, timeout=120.0):
+    def __init__(
+        self,
+        backends: Iterable[str] | None = None,
+        matrix: matrix_file.Matrix | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 120.0,
+    ):
         self.matrix = matrix or matrix_file.load()
         self.names = [self.matrix.backend(name).name for name in (backends or self.matrix.training)]
         if len(set(self.names)) < len(self.names):
@@ -51,20 +61,22 @@ class Pool(AbstractContextManager):
         self.timeout = timeout
         self._folder = tempfile.TemporaryDirectory(prefix="k3seq-parity-")
         self.folder = self._folder.name
-        own = "JAX_COMPILATION_CACHE_DIR" in os.environ
-        cache = {} if own else {"JAX_COMPILATION_CACHE_DIR": f"{self.folder}/jax", **CACHE}
+        has_cache = "JAX_COMPILATION_CACHE_DIR" in os.environ
+        cache = {} if has_cache else {"JAX_COMPILATION_CACHE_DIR": f"{self.folder}/jax", **CACHE}
         self._environment = {k: os.environ.get(k, v) for k, v in {**QUICK, **cache}.items()} | dict(environment or {})
-        self._workers, self._queues, self._lock = {}, {}, threading.Lock()
+        self._workers: dict[tuple[str, bool], Worker] = {}
+        self._queues: dict[tuple[str, bool], ThreadPoolExecutor] = {}
+        self._lock = threading.Lock()
         self._serial = 0
 
-    def present(self, dtype="float32"):
+    def present(self, dtype: str = "float32") -> list[str]:
         """The installed backends that have a dtype."""
-        has = [n for n in self.names if self.installed[n] is not None]
+        found = [n for n in self.names if self.installed[n] is not None]
         if dtype == "float64":
-            return [n for n in has if n in FLOAT64]
-        return [n for n in has if dtype == "float32" or dtype in self.matrix.backend(n).dtypes]
+            return [n for n in found if n in FLOAT64]
+        return [n for n in found if dtype == "float32" or dtype in self.matrix.backend(n).dtypes]
 
-    def submit(self, backend, function, payload=None, dtype="float32"):
+    def submit(self, backend: str, function: str, payload: Any = None, dtype: str = "float32") -> Future[Any]:
         """A future of what `request` returns."""
         kind = (backend, dtype == "float64" and bool(FLOAT64.get(backend)))
         with self._lock:
@@ -74,27 +86,30 @@ class Pool(AbstractContextManager):
                 self._queues[kind] = ThreadPoolExecutor(max_workers=1)
         return self._queues[kind].submit(self._workers[kind].request, function, payload, self.timeout)
 
-    def request(self, backend, function, payload=None, dtype="float32"):
-        """The answer of one worker, or a `Failure`; requests to one worker wait for each other.
+    def request(self, backend: str, function: str, payload: Any = None, dtype: str = "float32") -> Any:
+        """The answer of one worker, or a `k3seq.runtime.workers.Failure`; requests to one worker run one after another.
 
         Args:
-            backend: a name. function: `package.module:function`. payload: its argument. dtype: whose worker.
+            backend: its name.
+            function: `package.module:function`.
+            payload: argument of the function.
+            dtype: float64 selects the worker that has it.
         """
         return self.submit(backend, function, payload, dtype).result()
 
-    def serial(self):
-        """A number that no other caller gets: keys by which workers keep what they built."""
+    def serial(self) -> int:
+        """A number that no other caller gets; workers keep what they built under such keys."""
         with self._lock:
             self._serial += 1
             return self._serial
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Ends all workers."""
-        for queue in self._queues.values():
-            queue.shutdown(wait=False, cancel_futures=True)
+        for waiting in self._queues.values():
+            waiting.shutdown(wait=False, cancel_futures=True)
         for worker in self._workers.values():
             worker.close()
         self._folder.cleanup()

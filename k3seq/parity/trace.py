@@ -1,18 +1,24 @@
-"""The calls of every layer inside a case's layer, in order, as the worker's part of `bisect`."""
+"""Records the calls of every layer inside a case's layer, in order, inside a worker process; `bisect` compares them."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 from keras import tree
 
 from k3seq.parity.subject import arrays
 from k3seq.parity.worker import subject
+from k3seq.typing import NDArray, Nested
 
 
-def trace(payload):
-    """{"training", "without"} -> the calls of an eager run: [{"layer", "class", "inputs": {place: array}, "outputs"}].
+def trace(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The calls of an eager run: [{"layer", "class", "inputs", "arguments", "outputs"}], the last three lists of arrays.
 
-    A call stands where it ended, so that a layer comes behind the layers that it is made of.
+    Calls are in the order in which they end, so that a layer comes after the layers that it contains.
+
+    Args:
+        payload: of `worker.subject`, with "training" and "without".
     """
     made = subject(payload)
     data = {**made.data, "call": {k: v for k, v in made.data["call"].items() if k not in payload["without"]}}
@@ -22,11 +28,11 @@ def trace(payload):
 
 
 @contextmanager
-def recorded():
-    """The list of the calls that any layer gets inside."""
+def recorded() -> Iterator[list[dict[str, Any]]]:
+    """The list of the calls of any layer inside."""
     calls, original = [], keras.layers.Layer.__call__
 
-    def call(self, *args, **kwargs):
+    def call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Nested:
         outputs = original(self, *args, **kwargs)
         if not any(isinstance(leaf, keras.KerasTensor) for leaf in tree.flatten(outputs)):
             seen = {"inputs": _concrete(args), "arguments": _concrete(kwargs), "outputs": _concrete(outputs)}
@@ -40,14 +46,14 @@ def recorded():
         keras.layers.Layer.__call__ = original
 
 
-def _concrete(value):
-    """The arrays of a structure; those that a loop of the backend is still tracing have none."""
+def _concrete(value: Nested) -> list[NDArray[Any]]:
+    """The arrays of a structure, without tensors that a loop of the backend is still tracing."""
     found = []
     for leaf in tree.flatten(value):
         if not keras.ops.is_tensor(leaf) and not hasattr(leaf, "__array__"):
             continue
         try:
             found.append(arrays(leaf)["output"])
-        except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError):  # what tracers of the three raise
+        except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError):  # raised by traced tensors
             continue
     return found

@@ -1,15 +1,25 @@
-"""The weights of a case, drawn on the host: the same for every backend."""
+"""The weights of a case, drawn on the host, so that every backend receives the same ones."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from k3seq.parity.compare import Table
 from k3seq.random.bits import Stream
+from k3seq.typing import NDArray
+
+Weights = dict[str, NDArray[Any]]
 
 
-def draw_weights(table, first, seed):
-    """The weights of a case, by path, from the seed alone.
+def draw_weights(table: Table, first: Mapping[str, NDArray[Any]], seed: int) -> Weights:
+    """The weights of a case by path, from the seed.
 
-    Matrices are normal, of variance 1 over the inputs of a unit. Vectors stand a little off their first value, so that a bias
-    that is left out shows. What is not trainable keeps its first value.
+    Matrices are normal, with a variance of 1 over the number of inputs of a unit. Vectors are their initial value plus a little
+    noise, so that a missing bias shows. Weights that are not trainable keep their initial value.
+
+    Args:
+        table: of the weights. first: {path: initial value}. seed: of the case.
     """
     drawn = {}
     for row in table:
@@ -23,8 +33,8 @@ def draw_weights(table, first, seed):
     return drawn
 
 
-def unlike(weights, seed):
-    """Weights a little off those given, {path: value}: a writer's own, so that a reader that kept what it had would be seen."""
+def perturbed(weights: Mapping[str, NDArray[Any]], seed: int) -> Weights:
+    """The weights plus a little noise. Each writer of a file has its own, so that a reader that loads nothing is noticed."""
     moved = {}
     for path, value in weights.items():
         moved[path] = value

@@ -117,8 +117,8 @@ def test_csv_page_and_json_hold_the_run(result, folder):
         (dict(jits="jit", backends=["torch"]), "Expected rows with 'jit' on torch. Received: none"),
         (dict(suite="train", only=["lstm-v5000"]), "Expected rows with 'lstm-v5000' on jax, tensorflow, torch. Received: none"),
         (dict(target="a:b", labels="["), "Expected JSON for --labels. Received: ["),
-        (dict(csv="no/such/folder/a.csv"), "Expected a file in a folder that can be written to for --csv"),
-        (dict(html="."), "Expected a file in a folder that can be written to for --html. Received: ."),
+        (dict(csv="no/such/folder/a.csv"), "Expected a file that can be written for --csv"),
+        (dict(html="."), "Expected a file that can be written for --html. Received: ."),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )

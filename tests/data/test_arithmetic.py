@@ -42,11 +42,14 @@ def test_decoding_undoes_encoding(text):
     assert arithmetic.decode(arithmetic.encode(text)) == text
 
 
-def test_a_foreign_character_is_named_with_its_place():
+def test_an_unknown_character_or_id_is_named_with_its_position():
     with pytest.raises(DataError, match=r"Received: 'z' at position 2"):
         arithmetic.encode("x=z")
-    with pytest.raises(DataError, match=r"Expected ids in 0..19. Received: 20 at position 1"):
-        arithmetic.decode([3, 20])
+    for unknown in (20, -1, "x", 1.5):
+        with pytest.raises(DataError, match=f"Expected ids in 0..19. Received: {unknown!r} at position 1"):
+            arithmetic.decode([3, unknown])
+    with pytest.raises(UsageError, match="Expected text to be a str. Received: b'x=' of type bytes"):
+        arithmetic.encode(b"x=")
 
 
 def test_every_result_is_right_and_every_value_in_range():
@@ -138,7 +141,7 @@ def test_blanks_are_drawn_half_as_often_as_there_are_tokens_with_repetition():
         assert (row == BLANK).sum() <= len(single[1]) // 2
 
 
-def test_records_bring_problems_back():
+def test_a_problem_equals_that_of_its_record():
     example = arithmetic.to_example(SAMPLE)
     assert {name: array.dtype for name, array in example.items()} == dict.fromkeys(("defs", "op", "res"), np.dtype(np.int32))
     assert arithmetic.from_example(example) == SAMPLE

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from k3seq.data.batches import Batches, encode_pairs, pad, source_batches
 from k3seq.data.buckets import least_padding
+from k3seq.data.pairs import read_pairs
 from k3seq.data.tokenizers import CharTokenizer, SpaceTokenizer
 from k3seq.errors import DataError, UsageError
 from k3seq.random.bits import Stream
@@ -37,7 +38,8 @@ def order(batches):
 
 
 def test_a_batch_by_hand():
-    x, y, weight = next(Batches([([7, 8, 9], [5]), ([6], [4, 3])], 3, shuffle=False).epoch(0))
+    examples = [([7, 8, 9], [5]), ([6], [4, 3])]
+    x, y, weight = list(Batches([*examples[:1] * 3, *examples], 3, shuffle=False).epoch(0))[1]
     assert x["source"].tolist() == [[7, 8, 9], [6, 0, 0], [0, 0, 0]]
     assert x["source_lengths"].tolist() == [3, 1, 1]
     assert x["target"].tolist() == [[1, 5, 0], [1, 4, 3], [1, 0, 0]]
@@ -76,14 +78,14 @@ def test_iterating_again_gives_the_next_epoch():
     assert [order(batches) for _ in range(3)] == [order(batches.epoch(i)) for i in range(3)]
 
 
-def test_the_order_is_that_of_the_stream_and_so_the_same_everywhere():
+def test_the_order_comes_from_the_stream():
     expected = [EXAMPLES[i] for i in Stream(5, "batches, epoch 2").permutation(len(EXAMPLES))]
     chunks = [expected[i : i + 4] for i in range(0, len(expected), 4)]
     found = [rows(batch) for batch in Batches(EXAMPLES, 4, seed=5).epoch(2)]
     assert sorted(found) == sorted(chunks) and found != chunks
 
 
-def test_an_epoch_goes_on_from_a_saved_state():
+def test_an_epoch_resumes_from_a_saved_state():
     batches = Batches(EXAMPLES, 4, seed=1)
     whole = order(batches.epoch(0))
     iterator = batches.epoch(0)
@@ -93,7 +95,7 @@ def test_an_epoch_goes_on_from_a_saved_state():
     assert taken + order(fresh) == whole and taken
 
 
-def test_buckets_of_the_training_set_serve_another_set():
+def test_buckets_of_the_training_set_can_be_used_for_another_set():
     train = Batches(EXAMPLES, 4, buckets=3)
     dev = Batches(EXAMPLES[:3], 4, buckets=train.buckets)
     assert dev.buckets == train.buckets
@@ -158,6 +160,16 @@ def test_pairs_are_encoded_side_by_side():
     assert encode_pairs([("ab", "Y X"), ("z", "X")], CHARS, SYMBOLS) == [([4, 5], [5, 4]), ([3], [4])]
 
 
+def test_a_pair_from_a_file_is_refused_with_its_line(tmp_path):
+    (tmp_path / "dev.tsv").write_text("bad\na\tX\nabc\tX\n")
+    pairs = read_pairs(tmp_path / "dev.tsv", on_error="skip")
+    with pytest.raises(DataError, match="dev.tsv:3: Expected at most 2 source tokens. Received: 3$") as caught:
+        encode_pairs(pairs, CHARS, SYMBOLS, 2, 1)
+    assert caught.value.line == 3
+    with pytest.raises(UsageError, match="Expected text to be a str. Received: b'a'"):
+        encode_pairs([(b"a", "X")], CHARS, SYMBOLS)
+
+
 @pytest.mark.parametrize(
     "pair, reason, words",
     [
@@ -175,14 +187,51 @@ def test_pairs_that_do_not_fit_are_refused_or_counted(pair, reason, words):
     assert found == [([4], [4]), ([5], [5])] and dict(found.skipped) == {reason: 1}
 
 
+def texts_of(batches):
+    """The texts of source batches in the order of their positions, each of them in one row."""
+    texts = {}
+    for x, positions in batches:
+        assert len(x["source"]) >= len(positions) and (x["source_lengths"][len(positions) :] == 1).all()
+        for row, position in enumerate(positions):
+            assert position not in texts
+            texts[position] = CHARS.decode(x["source"][row, : x["source_lengths"][row]])
+    return [texts[position] for position in sorted(texts)]
+
+
 def test_source_batches_keep_the_order_of_the_input():
     lines = ["abc", "a", "", "cb", "c" * 9]
     found = list(source_batches(iter(lines), CHARS, 2))
-    assert [count for _, count in found] == [2, 2, 1]
+    assert [positions for _, positions in found] == [[0, 1], [2, 3], [4]]
     assert [x["source"].shape for x, _ in found] == [(2, 8), (2, 8), (2, 16)]
-    texts = [CHARS.decode(row[:n]) for x, _ in found for row, n in zip(x["source"], x["source_lengths"], strict=True)]
-    assert texts == [*lines, ""]  # the last row fills the last batch up
+    assert texts_of(found) == lines
     assert found[1][0]["source_lengths"].tolist() == [1, 2]  # an empty line is one pad
+
+
+def test_no_batch_has_more_rows_than_there_are_lines():
+    (x, positions), *others = source_batches(["a", "b", "c"], CHARS, 100_000_000)
+    assert x["source"].shape == (3, 8) and positions == [0, 1, 2] and not others
+    (x, y, weight), *others = Batches(EXAMPLES[:3], 100_000_000)
+    assert len(x["source"]) == len(y) == len(weight) == 3 and not others
+
+
+def test_a_long_line_pads_no_other_line():
+    lines = ["a", "b" * 1500, "c", "a" * 1200, "b" * 600, "c" * 10_000]
+    found = list(source_batches(lines, CHARS, 8))
+    assert [positions for _, positions in found] == [[0, 2], [5], [3, 1], [4]]
+    assert [x["source"].shape for x, _ in found] == [(6, 8), (1, 16384), (2, 2048), (4, 1024)]
+    assert texts_of(found) == lines
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=12), st.integers(1, 8), st.sampled_from([None, [8, 600, 5000]]))
+def test_every_line_is_in_one_batch_whose_size_is_bounded(lengths, batch_size, widths):
+    lines = ["ab"[row % 2] * length for row, length in enumerate(lengths)]
+    found = list(source_batches(iter(lines), CHARS, batch_size, widths))
+    assert texts_of(found) == lines
+    for x, positions in found:
+        rows, width = x["source"].shape
+        longest = max(lengths[position] for position in positions)
+        assert rows <= min(batch_size, len(lines)) and (rows == 1 or rows * width <= batch_size * 512 or longest <= 512)
+        assert all(longest <= 512 or 2 * lengths[position] >= longest for position in positions)
 
 
 def test_source_batches_use_the_smallest_width_that_holds_them():
@@ -190,5 +239,11 @@ def test_source_batches_use_the_smallest_width_that_holds_them():
     assert [x["source"].shape for x, _ in found] == [(1, 2), (1, 2), (1, 5)]
     with pytest.raises(UsageError, match="at most 5 source tokens. Received: 6 in line 2"):
         list(source_batches(["a", "abcabc"], CHARS, 1, widths=[5, 2]))
-    with pytest.raises(UsageError, match="batch_size=0"):
-        next(source_batches(["a"], CHARS, 0))
+    with pytest.raises(UsageError, match="at most 4 source tokens. Received: 5 in line 3"):
+        list(source_batches(["a", "", "abcab", "abcabc"], CHARS, 4, widths=[5, 2], max_tokens=4))
+    for most in (0, 1.5, "2"):
+        with pytest.raises(UsageError, match=f"Expected at least 1 token in the longest line allowed. Received: {most!r}"):
+            next(source_batches(["a"], CHARS, 1, max_tokens=most))
+    for batch_size in (0, 1.5, "2"):
+        with pytest.raises(UsageError, match=f"batch_size={batch_size!r}"):
+            next(source_batches(["a"], CHARS, batch_size))

@@ -54,7 +54,7 @@ def test_good_values_come_back_as_arrays():
         (lambda: check_labels(ONE_HOT, 4), "of shape \\(..., 4\\). Received: shape \\(2, 3\\)"),
         (lambda: check_labels(ONE_HOT * 2, 3), "distributions.* Received: 2.0 at position 0"),
         (lambda: check_labels(changed(ONE_HOT, (1, 0), np.nan), 3), "Received: nan at position 1"),
-        (lambda: check_labels([[1.5, -0.5]], 2), "without negative parts. Received: 1.0 at position 0"),
+        (lambda: check_labels([[1.5, -0.5]], 2), "without negative entries. Received: 1.0 at position 0"),
         (lambda: check_mask([1, 0], (2,)), "Expected mask of bool, True = keep. Received: int64"),
         (lambda: check_mask([True], (2,), "source_mask"), "Expected source_mask of shape \\(2,\\). Received: shape \\(1,\\)"),
         (lambda: check_mask([True], (1, 1)), "Received: shape \\(1,\\)"),

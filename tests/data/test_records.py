@@ -81,7 +81,7 @@ def test_a_record_keeps_names_values_and_dtypes(example):
         ({"a.utf8": [1]}, "identifiers"),
     ],
 )
-def test_an_example_that_is_none_is_refused_and_leaves_no_file(tmp_path, example, words):
+def test_what_is_no_example_is_refused_and_leaves_no_file(tmp_path, example, words):
     with pytest.raises(UsageError, match=words):
         write_shards([{"a": [1]}, example], tmp_path, "set", 2)
     assert os.listdir(tmp_path) == []
@@ -95,7 +95,7 @@ def test_a_failed_write_leaves_the_older_set_as_it_was(tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path):
-    # A limit on the size of files stands for the full disk: the write fails in the same place.
+    # A limit on the size of files replaces the full disk: the write fails in the same place.
     code = (
         "import resource, signal, sys\n"
         "from k3seq.data.records import write_shards\n"

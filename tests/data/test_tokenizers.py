@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k3seq.data import tokenizers
@@ -32,6 +32,9 @@ def test_special_ids_are_the_first_four():
         (CharTokenizer, "a b", ["a", " ", "b"]),
         (SpaceTokenizer, " AH0  B\tT ", ["AH0", "B", "T"]),
         (WordTokenizer, "It's über-nice, no?", ["It", "'", "s", "über", "-", "nice", ",", "no", "?"]),
+        (WordTokenizer, "हिन्दी में, cafe\u0301s", ["हिन्दी", "में", ",", "cafe\u0301s"]),
+        (WordTokenizer, "می\u200cخواهم ❤\ufe0fa", ["می\u200cخواهم", "❤\ufe0f", "a"]),
+        (WordTokenizer, "a \u0301b \u200d", ["a", "\u0301", "b", "\u200d"]),
     ],
 )
 def test_each_kind_cuts_text_in_its_way(cls, text, symbols):
@@ -78,19 +81,98 @@ def test_an_id_outside_the_vocabulary_is_refused(kind):
 
 
 @given(st.text(max_size=30))
-def test_characters_come_back_as_they_were(text):
+def test_decoding_characters_gives_the_text_back(text):
     if text:
         assert CharTokenizer.fit([text]).decode(CharTokenizer.fit([text]).encode(text)) == text
 
 
-@given(st.lists(st.text(alphabet="abcdefgh tsi'", min_size=1).filter(str.strip), min_size=1, max_size=3))
-def test_subwords_bring_known_characters_back_with_their_spaces(texts):
-    tokenizer = ROUND_TRIP
+@given(st.text(max_size=30))
+def test_words_stay_whole_when_joined_and_cut_again(text):
+    symbols = WordTokenizer.cut(text)
+    assert WordTokenizer.cut(WordTokenizer.join(symbols)) == symbols
+    assert "".join(symbols) == "".join(text.split())
+
+
+ODD = st.sampled_from(
+    [
+        "<unk>",
+        "<s>",
+        "</s>",
+        "<pad>",
+        "\u2581",
+        "\u2585",
+        "\x1f",
+        "\0",
+        "\ufdd0",
+        "\ufdd1",
+        "\ufdd2",
+        "\ufdd2a",
+        "⁇",
+        " ",
+        "\n",
+        "\ufeff",
+    ]
+)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(ODD | st.text(max_size=3), min_size=1).map("".join).filter(str.strip), min_size=1, max_size=3))
+def test_decoding_subwords_gives_every_text_back(texts):
+    tokenizer = SubwordTokenizer.fit([*texts, "plain text"])
     for text in texts:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-ROUND_TRIP = SubwordTokenizer.fit(["abcdefgh tsi'", "the cats this cat's bed"] * 10, 40)
+@pytest.mark.parametrize("text", ["<unk>", "a <s>b</s>", "<pad>", "a\u2581b", "a\0b", "\ufdd2a\ufdd0", "  a  ", "a\tb\n"])
+def test_decoding_subwords_gives_special_texts_back_that_were_not_trained_on(text):
+    tokenizer = SubwordTokenizer.fit([f"{symbol} x" for symbol in text if symbol.strip()] + ["a\tb\nc <>unkspd/"] * 2)
+    assert tokenizers.UNKNOWN not in tokenizer.encode(text) and tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_long_text_gives_pieces_too():
+    tokenizer = SubwordTokenizer.fit(["c", "".join("ab "[i * i % 7 % 3] for i in range(30_000))], 12)
+    assert tokenizers.UNKNOWN not in tokenizer.encode("ab ab c")
+
+
+@pytest.mark.heavy
+def test_decoding_subwords_gives_every_character_back():
+    characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    for start in range(0, len(characters), 3000):
+        texts = [f"a{character}b" for character in characters[start : start + 3000]]
+        tokenizer = SubwordTokenizer.fit([*texts, "ab"], 8000)
+        assert [text for text in texts if tokenizer.decode(tokenizer.encode(text)) != text] == []
+
+
+def test_subwords_refuse_lone_surrogates_and_characters_keep_them(tmp_path):
+    for use in (SubwordTokenizer.fit(TEXTS, 60).encode, lambda text: SubwordTokenizer.fit([*TEXTS, text])):
+        with pytest.raises(UsageError, match=r"Expected text without lone surrogates. Received: '\\ud800' at position 1"):
+            use("a\ud800")
+    CharTokenizer.fit(["a\ud800"]).save(tmp_path / "char.json")
+    assert tokenizers.load(tmp_path / "char.json").decode([4, 5]) == "a\ud800"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", [b"ab", None, 5, ["a"], np.array(["a"])], ids=lambda value: type(value).__name__)
+def test_what_is_no_text_is_refused(kind, text):
+    tokenizer = fitted(kind)
+    for use in (tokenizer.encode, tokenizer.cut, lambda text: type(tokenizer).fit([text])):
+        with pytest.raises(UsageError, match=f"Expected text to be a str. Received: .* of type {type(text).__name__}"):
+            use(text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_text_instead_of_several_is_refused(kind):
+    for texts in ("abc", None, 5):
+        with pytest.raises(UsageError, match="Expected texts to be a list of str. Received: "):
+            tokenizers.of_kind(kind).fit(texts)
+    with pytest.raises(UsageError, match="Expected text to be a str. Received: 97 of type int"):
+        tokenizers.of_kind(kind).fit(b"abc")
+
+
+@pytest.mark.parametrize("ids", ["12", b"12", None, 5, [1.5], ["4"], np.array([4.0]), [[4]]], ids=str)
+def test_what_is_no_list_of_ids_is_refused(ids):
+    with pytest.raises(UsageError, match="Expected ids to be integers. Received: "):
+        CharTokenizer(["a"]).decode(ids)
 
 
 def test_subwords_learn_frequent_pieces_and_the_same_ones_every_time():

@@ -1,5 +1,6 @@
 """Sequence measures against answers by hand and a plain edit distance."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,12 @@ from k3seq.metrics import edit_distance, error_rate, nearest, score, sequence_ac
 pytestmark = pytest.mark.once
 
 TOKENS = st.lists(st.sampled_from([-2, -1, 0, 97, "a", "b"]), max_size=7)
+
+
+def rows_of(tokens):
+    """Rows of a hypothesis and one to three references."""
+    sequence = st.lists(st.sampled_from(tokens), max_size=7)
+    return st.lists(st.tuples(sequence, st.lists(sequence, min_size=1, max_size=3)), min_size=1, max_size=5)
 
 
 def plain_distance(first, second):
@@ -31,9 +38,16 @@ def test_the_edit_distance_by_hand(first, second, edits):
     assert edit_distance(first, second) == edits
 
 
+@pytest.mark.parametrize("tokens", [b"ab", None, 5, [1.5], [[1]], {1: 2}, [None]], ids=str)
+def test_what_is_no_token_sequence_is_refused(tokens):
+    for pair in ((tokens, "ab"), ("ab", tokens)):
+        with pytest.raises(UsageError, match="Expected token sequences to be lists of int, lists of str, or str. Received: "):
+            edit_distance(*pair)
+
+
 def test_measures_by_hand():
     found = score([[1, 2, 3], [1, 3], [4, 5, 6]], [[[1, 2, 3]], [[1, 2, 3]], [[4, 5]]])
-    # Row 2 lacks the 2 (1 edit, and the 3 stands in the wrong place); row 3 has a 6 too much.
+    # Row 2 lacks the 2 (1 edit, and the 3 is in the wrong position); row 3 has a surplus 6.
     assert {
         name: found[name] for name in ("sequences", "correct_sequences", "tokens", "edits", "positions", "correct_positions")
     } == {
@@ -51,7 +65,7 @@ def test_errors_are_pooled_and_not_averaged_over_rows():
     assert error_rate([[1], [1, 2, 3, 4]], [[[2]], [[1, 2, 3, 4]]]) == 1 / 5
 
 
-def test_several_references_are_right_each():
+def test_each_of_several_references_is_right():
     hypothesis, references = ["AA"], [["AH", "B"], ["AA"]]
     assert sequence_accuracy([hypothesis], [references]) == 1.0 and error_rate([hypothesis], [references]) == 0.0
     assert sequence_accuracy([hypothesis], [references[:1]]) == 0.0 and error_rate([hypothesis], [references[:1]]) == 1.0
@@ -63,8 +77,8 @@ def test_the_reference_with_the_lowest_rate_counts_and_of_equal_ones_the_first()
     assert nearest([1, 2], [[9, 2], [1, 9]]) == (1, [9, 2])
 
 
-@given(st.lists(st.tuples(TOKENS, st.lists(TOKENS, min_size=1, max_size=3)), min_size=1, max_size=5))
-def test_measures_hold_what_they_promise_on_any_input(rows):
+@given(rows_of([-2, -1, 0, 97]) | rows_of(["a", "b", ""]))
+def test_measures_agree_with_the_plain_edit_distance(rows):
     hypotheses, references = map(list, zip(*rows, strict=True))
     found = score(hypotheses, references)
     assert 0 <= found["token_accuracy"] <= 1 and found["sequence_accuracy"] == sum(h in r for h, r in rows) / len(rows)
@@ -87,8 +101,12 @@ def test_surplus_and_missing_tokens_count_against_token_accuracy():
     assert token_accuracy([[]], [[[]]]) == 1.0
 
 
-def test_characters_can_be_tokens():
+def test_characters_arrays_tuples_and_mixed_tokens_can_be_compared():
     assert error_rate(["abc"], [["abd"]]) == 1 / 3
+    assert error_rate(np.array([[1, 2]]), [np.array([[1, 3]])]) == 0.5
+    assert error_rate([(1, 2)], [[[np.int64(1), 3]]]) == 0.5
+    assert error_rate([["a", 1]], [[["a", "b"]]]) == 0.5
+    assert error_rate([[]], [[["a"]]]) == 1
 
 
 @pytest.mark.parametrize(
@@ -99,6 +117,18 @@ def test_characters_can_be_tokens():
         ([[1], [1]], [[[1]], []], "Received: \\[\\] at row 1"),
         (["a"], ["a"], "Expected a list of at least one reference. Received: 'a' at row 0"),
         ([[1]], [[[]]], "Expected at least one reference token"),
+        ("ab", [["a"], ["b"]], "Expected hypotheses to be a list. Received: 'ab' of type str"),
+        (["ab"], "a", "Expected references to be a list. Received: 'a' of type str"),
+        (None, [["a"]], "Expected hypotheses to be a list. Received: None"),
+        ([b"ab"], [["ab"]], "lists of int, lists of str, or str. Received: b'ab' at row 0"),
+        ([["a"]], [{"a": 1}], "Expected a list of at least one reference. Received: {'a': 1} at row 0"),
+        ([["a", "b"]], [["a", "b"]], "references that are a list each, like the hypothesis. Received: 'a' at row 0"),
+        ([[1, 2]], [[1, 2]], "lists of int, lists of str, or str. Received: 1 at row 0"),
+        ([[1], [1, 2]], [[[1]], [["1", "2"]]], "references of int, like the hypothesis. Received: \\['1', '2'\\] at row 1"),
+        (["ab"], [[["a", "b"]]], "references that are a str each, like the hypothesis. Received: \\['a', 'b'\\]"),
+        ([[[1]]], [[[[1]]]], "lists of int, lists of str, or str. Received: \\[\\[1\\]\\] at row 0"),
+        ([[1.5]], [[[1]]], "lists of int, lists of str, or str. Received: \\[1.5\\] at row 0"),
+        ([["a"]], [[None]], "lists of int, lists of str, or str. Received: None at row 0"),
     ],
 )
 def test_input_that_cannot_be_measured_is_refused(hypotheses, references, words):

@@ -1,10 +1,10 @@
-"""Cases: numbers drawn from the seed alone, a form that travels as JSON and arrays, names that are checked."""
+"""Cases: inputs depend on the seed only, a case can be sent to a process, and names are checked."""
 
 import numpy as np
 import pytest
 
 from k3seq.errors import UsageError
-from k3seq.parity.case import Case, Spec, from_payload, specs
+from k3seq.parity.case import Case, Spec, check_inputs, from_payload, specs
 from k3seq.runtime import exchange
 
 pytestmark = pytest.mark.once
@@ -27,7 +27,7 @@ def test_a_case_arrives_as_it_was_sent(tmp_path):
     assert arrived.to_payload().keys() == CASE.to_payload().keys()
 
 
-def test_a_batch_follows_from_name_place_seed_and_number():
+def test_a_batch_depends_on_name_place_seed_and_number():
     batch, again, other = CASE.batch(), CASE.batch(), CASE.batch(1)
     np.testing.assert_array_equal(batch["inputs"]["x"], again["inputs"]["x"])
     assert not np.array_equal(batch["inputs"]["x"], other["inputs"]["x"])
@@ -36,7 +36,7 @@ def test_a_batch_follows_from_name_place_seed_and_number():
     assert batch["call"]["deep"] == {"flag": True}
 
 
-def test_what_is_drawn_lies_in_its_range():
+def test_drawn_values_are_in_their_range():
     batch = CASE.batch()
     assert batch["inputs"]["x"].dtype == "float32" and batch["inputs"]["x"].shape == (3, 5)
     assert batch["inputs"]["ids"][0].dtype == "int32" and set(batch["inputs"]["ids"][0]) <= {2, 3, 4}
@@ -51,7 +51,15 @@ def test_what_is_drawn_lies_in_its_range():
         (lambda: Case("c", "keras.layers.Dense"), "factory as package.module:name. Received: keras.layers.Dense"),
         (lambda: Case("c", "m:f", checks=["forwards"]), "Received: forwards"),
         (lambda: Case("c", "m:f", optional=["mask"]), "Received: mask"),
+        (lambda: Case("c", "m:f", steps={"adamw": 3}), "Received: adamw"),
         (lambda: Spec((3,), "int32"), "Expected high"),
+        (lambda: Spec((3,), "int32", high=0), "Expected high above low"),
+        (lambda: Spec((-1,)), r"Expected shape as a list of sizes of at least 0, such as \[2, 5\]. Received: \(-1,\)"),
+        (lambda: Spec("x"), "Received: 'x'"),
+        (lambda: Spec((2.5,)), "Received: .2.5,."),
+        (lambda: Spec((3,), "nope"), "Expected dtype as a NumPy name .*Received: 'nope'"),
+        (lambda: Spec((3,), "str"), "Received: 'str'"),
+        (lambda: Spec((3,), low="a", high=1), "Expected low and high as numbers. Received: 'a'"),
         (lambda: specs({"shape": [3], "hi": 4}), "Received: hi"),
     ],
 )
@@ -60,6 +68,9 @@ def test_a_wrong_case_is_refused(wrong, message):
         wrong()
 
 
-def test_inputs_are_told_in_json():
-    told = {"x": {"shape": [3, 5]}, "ids": [{"shape": [3], "dtype": "int32", "high": 20}], "shape": "not a list"}
-    assert specs(told) == {"x": Spec((3, 5)), "ids": [Spec((3,), "int32", high=20)], "shape": "not a list"}
+def test_json_describes_inputs():
+    given = {"x": {"shape": [3, 5]}, "ids": [{"shape": [3], "dtype": "int32", "high": 20}], "shape": "not a list"}
+    assert specs(given) == {"x": Spec((3, 5)), "ids": [Spec((3,), "int32", high=20)], "shape": "not a list"}
+    check_inputs({"x": {"shape": [3, 5]}, "ids": [{"shape": [3], "dtype": "int32", "high": 20}]})
+    with pytest.raises(UsageError, match="Expected inputs as .*Received: 'not a list' in"):
+        check_inputs(given)

@@ -1,4 +1,4 @@
-"""The plugin as another project meets it: a package of three layers, installed in a folder of its own, and its tests."""
+"""The plugin in another project: a package of three layers, installed in its own folder, and its tests."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import k3seq.parity
+from k3seq.errors import UsageError
 from k3seq.parity import Case, Report, Row, Spec, plugin
 from k3seq.runtime.matrix import installed
 
@@ -42,15 +43,15 @@ class Gate(keras.layers.Layer):
         return self.dense(x) if keep is None else ops.where(keep[..., None], self.dense(x), 0.0)
 
 
-class Leaning(Scale):
+class WrongScale(Scale):
     def call(self, x):
-        return x * self.scale * (1.001 if keras.backend.backend() == "CROOKED" else 1.0)
+        return x * self.scale * (1.001 if keras.backend.backend() == "WRONG_BACKEND" else 1.0)
 
 
 class Block(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.first, self.second = Scale(name="straight"), Leaning(name="leaning")
+        self.first, self.second = Scale(name="right"), WrongScale(name="wrong")
         self.third = keras.layers.Dense(2, name="last")
 
     def build(self, shape):
@@ -74,7 +75,7 @@ CHECKS = ["forward", "gradients"]
 PROCESSES = set()
 
 
-def asked(parity):
+def record_processes(parity):
     PROCESSES.add(tuple(parity.pool.request(name, "threelayers.layers:process") for name in parity.pool.names))
 
 
@@ -85,7 +86,7 @@ def test_the_plugin_has_imported_no_framework():
 def test_scale(parity):
     report = parity("threelayers.layers:Scale", inputs=(2, 5, 3), checks=CHECKS)
     assert report.ok and list(report.backends) == NAMES
-    asked(parity)
+    record_processes(parity)
 
 
 def test_gate(parity):
@@ -97,15 +98,15 @@ def test_block(parity):
     parity("threelayers.layers:Block", inputs=(2, 5, 3), checks=CHECKS)
 
 
-def test_one_process_for_each_backend_served_all(parity):
-    asked(parity)
+def test_one_process_per_backend_served_all_tests(parity):
+    record_processes(parity)
     assert len(PROCESSES) == 1 and len(set(*PROCESSES)) == len(NAMES)
 """
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, root, matrix):
-    """A project with its package in a folder of installed packages; `project(arguments)` runs its tests."""
+    """A project with an installed package; `project(arguments)` runs its tests."""
     present = [name for name in ("torch", "jax", "tensorflow") if installed(name, matrix)][:2]
     if len(present) < 2:
         pytest.skip("fewer than two backends are installed")
@@ -113,8 +114,8 @@ def project(tmp_path_factory, root, matrix):
     package = folder / "site" / "threelayers"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "layers.py").write_text(LAYERS.replace("CROOKED", present[1]))
-    # Entry points as an installation would write them: what is installed here may be older than pyproject.toml.
+    (package / "layers.py").write_text(LAYERS.replace("WRONG_BACKEND", present[1]))
+    # Entry points of pyproject.toml, which may be newer than the installed package.
     declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
     for name, points in (("threelayers", {}), ("k3seq_plugin", declared)):
         info = folder / "site" / f"{name}-1.0.dist-info"
@@ -130,7 +131,7 @@ def project(tmp_path_factory, root, matrix):
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--strict-markers", "-Werror", *arguments]
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
 
-    pytest_on.folder, pytest_on.crooked = folder, present[1]
+    pytest_on.folder, pytest_on.wrong_backend = folder, present[1]
     return pytest_on
 
 
@@ -146,20 +147,20 @@ def test_the_planted_difference_fails_and_the_rest_passes(ran):
     assert "FAILED test_layers.py::test_block" in ran.stdout
 
 
-def test_the_failure_names_the_case_and_the_first_layer_that_parts(ran, project):
-    told = next(line for line in ran.stdout.splitlines() if line.startswith("test_layers.py::test_block forward"))
-    assert project.crooked in told and "differs by" in told and "leaning" in told
-    assert "straight" not in told and "last" not in told
+def test_the_failure_names_the_case_and_the_first_layer_with_a_mismatch(ran, project):
+    line = next(line for line in ran.stdout.splitlines() if line.startswith("test_layers.py::test_block, forward"))
+    assert project.wrong_backend in line and "differs by" in line and "wrong (WrongScale)" in line
+    assert "right" not in line and "last" not in line
 
 
-def test_both_reports_hold_every_case(ran, project):
+def test_both_reports_contain_every_case(ran, project):
     found = json.loads((project.folder / "found.json").read_text())
     differ = {(row["case"], row["check"]) for row in found["rows"] if row["verdict"] == "differs"}
     assert differ == {("test_layers.py::test_block", check) for check in ("forward", "gradients")} and found["ok"] is False
     cases = {row["case"] for row in found["rows"]}
     assert cases == {f"test_layers.py::test_{name}" for name in ("scale", "gate", "block")}
     page = (project.folder / "found.html").read_text()
-    assert all(case in page for case in cases) and "leaning" in page
+    assert all(case in page for case in cases) and "WrongScale" in page
     assert "parity: 3 cases on" in ran.stdout and "see found.json; see found.html" in ran.stdout
 
 
@@ -174,6 +175,7 @@ def test_the_marker_selects_the_tests_with_the_fixture(project):
         (("--parity-report", "found.txt"), "Expected --parity-report FILE.json or FILE.html in a folder. Received: found.txt"),
         (("--parity-report", "nowhere/found.json"), "Received: nowhere/found.json"),
         (("--parity-backends", "torch,caffe"), "--parity-backends: Expected a backend out of "),
+        (("--parity-backends", "torch"), "--parity-backends: Expected at least two backends to compare. Received: torch"),
     ],
 )
 def test_a_wrong_option_is_refused(project, arguments, message):
@@ -182,7 +184,7 @@ def test_a_wrong_option_is_refused(project, arguments, message):
 
 
 def modules_after(tmp_path, test):
-    """The modules of a pytest process that ran one test with the plugin and no other."""
+    """The modules of a pytest process that ran one test with this plugin only."""
     (tmp_path / "test_it.py").write_text(test)
     code = "import sys, pytest; pytest.main(['-q', '-p', 'k3seq.parity.plugin']); print(*sys.modules)"
     options = {"capture_output": True, "text": True, "check": True, "timeout": 60}
@@ -210,19 +212,19 @@ def test_names_of_parity_load_on_first_use(tmp_path):
         _ = k3seq.parity.Cases
 
 
-ROW = Row("a.py::test_x", "forward", ("jax", "torch"), "differs", 0.25, 0.5, 2e-6, "dense, step 3", "m", "torch is off")
+ROW = Row("a.py::test_x", "forward", ("jax", "torch"), "differs", 0.25, 0.5, 2e-6, "dense, step 3", "m", "torch differs")
 
 
-def test_a_failure_is_told_in_lines():
+def test_a_failure_is_explained_in_lines():
     crash = Row("c", "gradients", ("torch",), "failed", message="crash: killed", stderr="one\ntwo\nthree", dtype="bfloat16")
     missing = Row("", "backend", ("tensorflow",), "missing", message="not installed")
     report = Report([ROW, Row("c", "forward", ("jax", "torch"), "equal"), crash, missing])
     lines = plugin.explain(report, stderr_lines=2).splitlines()
     assert lines == [
-        "a.py::test_x forward, jax and torch: differs by 2.5e-01 where 2.0e-06 is allowed, at dense, step 3",
+        "a.py::test_x, forward, jax and torch: differs by 2.5e-01 (tolerance 2.0e-06) at dense, step 3",
         "    m",
-        "    torch is off",
-        "c gradients bfloat16, torch: failed",
+        "    torch differs",
+        "c (bfloat16), gradients, torch: failed",
         "    crash: killed",
         "    | two",
         "    | three",
@@ -233,12 +235,12 @@ def test_a_failure_is_told_in_lines():
     assert plugin.explain(skipped) == "nothing was compared\n    c: jax: there is nothing to compare"
 
 
-def test_tuples_are_shapes_and_everything_else_stays():
+def test_tuples_are_shapes_and_other_values_stay():
     given = {"x": (2, 5), "deep": [(3,), Spec((1,), "bool")], "flag": True, "none": None}
     assert plugin._specs(given) == {"x": Spec((2, 5)), "deep": [Spec((3,)), Spec((1,), "bool")], "flag": True, "none": None}
 
 
-def test_what_the_processes_of_xdist_found_is_put_together(tmp_path):
+def test_results_of_the_processes_of_xdist_are_merged(tmp_path):
     config = SimpleNamespace(stash=pytest.Stash(), getoption={"--parity-report": [str(tmp_path / "found.json")]}.get)
     process = SimpleNamespace(stash=pytest.Stash(), workeroutput={})
     infinite, missing = (
@@ -253,19 +255,19 @@ def test_what_the_processes_of_xdist_found_is_put_together(tmp_path):
         plugin.pytest_testnodedown(node)
     total = config.stash[plugin.REPORT]
     assert total.rows[0] == ROW and total.backends == {"jax": "1"} and total.seconds == 4.0
-    assert len(total.rows) == 2 * 2 + 1  # the missing backend is told once
+    assert len(total.rows) == 2 * 2 + 1  # the missing backend is kept once
     plugin.pytest_sessionfinish(SimpleNamespace(config=config))
     assert json.loads((tmp_path / "found.json").read_text())["rows"][1]["relative"] == "Infinity"
 
 
-def test_a_case_is_taken_as_it_is_and_a_second_call_gets_a_name_of_its_own(monkeypatch):
+def test_a_case_is_used_unchanged_and_a_second_call_gets_another_name(monkeypatch):
     seen = []
 
-    def run(cases, *arguments, **options):
+    def run_parity(cases, *arguments, **options):
         seen.extend(cases)
         return Report([Row(case.name, "forward", ("jax", "torch"), "equal") for case in cases], {"jax": "1"}, 1.0)
 
-    monkeypatch.setattr("k3seq.parity.run_parity", run)
+    monkeypatch.setattr("k3seq.parity.suite.run_parity", run_parity)
     total = Report()
     parity = plugin.Parity(SimpleNamespace(nodeid="tests/a.py::test_x"), None, None, total)
     parity("p.m:L", inputs=(2, 3))
@@ -276,6 +278,14 @@ def test_a_case_is_taken_as_it_is_and_a_second_call_gets_a_name_of_its_own(monke
 
 
 def test_a_report_that_is_not_ok_fails_the_test(monkeypatch):
-    monkeypatch.setattr("k3seq.parity.run_parity", lambda *arguments, **options: Report([ROW]))
-    with pytest.raises(pytest.fail.Exception, match="a.py::test_x forward, jax and torch: differs"):
+    monkeypatch.setattr("k3seq.parity.suite.run_parity", lambda *arguments, **options: Report([ROW]))
+    with pytest.raises(pytest.fail.Exception, match="a.py::test_x, forward, jax and torch: differs"):
         plugin.Parity(SimpleNamespace(nodeid="a.py::test_x"), None, None, Report())("p.m:L", inputs=(2, 3))
+
+
+def test_a_misspelt_target_is_a_usage_error_without_frames_of_k3seq(workers):
+    parity = plugin.Parity(SimpleNamespace(nodeid="a.py::test_x"), workers, None, Report())
+    with pytest.raises(UsageError, match="Received: keras.layers:Dens .* has no attribute 'Dens'") as caught:
+        parity("keras.layers:Dens", inputs=(2, 3))
+    files = [str(entry.path) for entry in caught.traceback]
+    assert len(files) == 2 and files[1].endswith("plugin.py") and caught.traceback[1].ishidden(caught)

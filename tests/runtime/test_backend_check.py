@@ -32,6 +32,13 @@ def test_a_missing_backend_is_named_with_its_command(module):
     )
 
 
+@pytest.mark.parametrize("name", ["nonsense", "a.b", "JAX"])
+def test_a_name_that_keras_does_not_know_is_refused(name):
+    code, error = imported("layers", "", KERAS_BACKEND=name)
+    expected = f"Expected one of jax, tensorflow, torch. Received: {name!r}, from KERAS_BACKEND"
+    assert (code, error) == (1, f"k3seq.errors.UsageError: {expected}")
+
+
 def test_the_configuration_file_of_keras_is_read(tmp_path):
     (tmp_path / "keras.json").write_text('{"backend": "torch"}')
     code, error = imported("layers", KERAS_HOME=str(tmp_path))

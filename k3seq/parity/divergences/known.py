@@ -1,5 +1,6 @@
-"""Reads `known.yml`. Imports no keras."""
+"""Reads `known.yml`. Imports no Keras."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ class Divergence:
     """One known divergence.
 
     Args:
-        id: its name. title: one line. kind: one of `KINDS`.
-        backends: where it is seen.
-        symptom, cause, answer: what a user meets, why, and what k3seq does about it.
+        id: its name.
+        title: one line.
+        kind: one of `KINDS`.
+        backends: where it occurs.
+        symptom: what a user observes.
+        cause: why it happens.
+        answer: how k3seq avoids it.
         reproducer: `package.module:function` that returns an `observation.Observation`.
         seen_with: the versions it was seen with.
     """
@@ -36,8 +41,11 @@ class Divergence:
 def load(path: Path | None = None) -> list[Divergence]:
     """The divergences in the order of the file.
 
+    Args:
+        path: the file; None: k3seq's own.
+
     Raises:
-        DataError: an entry lacks a key, has an unknown one or an empty value, or bears the id of another.
+        DataError: an entry lacks a key, has an unknown key or an empty value, or repeats the id of another.
     """
     with require_extra("parity"):
         import yaml
@@ -53,7 +61,7 @@ def load(path: Path | None = None) -> list[Divergence]:
     return list(found.values())
 
 
-def _read(entry: dict[str, Any], default, path) -> Divergence:
+def _read(entry: dict[str, Any], default: Mapping[str, str], path: Path) -> Divergence:
     name = entry.get("id", "an entry without id")
     known = {f.name for f in fields(Divergence)}
     entry = {"seen_with": default} | entry
@@ -66,9 +74,13 @@ def _read(entry: dict[str, Any], default, path) -> Divergence:
     return Divergence(**(entry | {"backends": tuple(entry["backends"]), "reproducer": reproducer}))
 
 
-def choose(names=(), known: list[Divergence] | None = None) -> list[Divergence]:
-    """Those of these ids, in the order of the file; all for none. UsageError naming the choices for an unknown id."""
-    known = load() if known is None else known
+def choose(names: Iterable[str] = (), known: list[Divergence] | None = None) -> list[Divergence]:
+    """The divergences with these ids, in the order of the file; without ids all of them.
+
+    Raises:
+        UsageError: an unknown id.
+    """
+    names, known = list(names), load() if known is None else known
     ids = [entry.id for entry in known]
     for name in names:
         if name not in ids:

@@ -1,23 +1,28 @@
-"""What a reproducer hands back. Reproducers run where keras is imported; this file and what reads its dicts import none."""
+"""What a reproducer returns. Imports no Keras; the reproducers do."""
 
 import importlib
-import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from k3seq.parity.rows import without_escapes
+from k3seq.typing import Json
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One backend seen through one reproducer.
+    """What one reproducer found on one backend.
 
-    Either `present` is said here, because right and wrong are known; or `value` is what this backend gives, and the divergence
-    is present where backends give different ones. `cured` and `control` are the same for the form that k3seq uses or advises:
-    a reproducer whose control is not cured measures nothing.
+    Where the right result is known, `present` and `cured` hold. Otherwise `value` and `control_value` hold, and the divergence
+    is present where backends have different values.
+
+    A reproducer also runs the correct form, its control, which k3seq uses or recommends. A reproducer whose control has the
+    divergence too measures nothing.
 
     Args:
-        seen: what this backend gave, in a few words.
-        control: what the correct form gave, in a few words.
-        present: whether the divergence is there; None where only other backends' values can tell.
+        seen: result of this backend, in a few words.
+        control: result of the correct form, in a few words.
+        present: whether the divergence is there; None where the values of several backends are compared.
         cured: whether the correct form is free of it; None like `present`.
         value, control_value: JSON, compared between backends where `present` is None.
     """
@@ -26,21 +31,21 @@ class Observation:
     control: str
     present: bool | None = None
     cured: bool | None = None
-    value: Any = None
-    control_value: Any = None
+    value: Json = None
+    control_value: Json = None
 
 
-def observe(payload):
-    """Runs one reproducer, `{"reproducer": "package.module:function"}`, in a launched process; the Observation as a dict."""
+def observe(payload: Mapping[str, str]) -> dict[str, Json]:
+    """Runs the reproducer `{"reproducer": "package.module:function"}` and returns its `Observation` as a dict."""
     module, _, name = payload["reproducer"].partition(":")
     return asdict(getattr(importlib.import_module(module), name)())
 
 
-def raised(call):
+def raised(call: Callable[[], Any]) -> str | None:
     """`TypeName: first words of its message` of the exception that `call()` raises, or None."""
     try:
         call()
     except Exception as error:
-        words = " ".join(re.sub("\x1b\\[[0-9;]*m", "", str(error)).split())  # Keras prints some of its messages in bold
+        words = " ".join(without_escapes(str(error)).split())
         return f"{type(error).__name__}: {words[:100]}".rstrip(": ")
     return None

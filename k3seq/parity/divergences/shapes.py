@@ -1,31 +1,35 @@
-"""Reproducers: shapes, names and what Keras infers from them."""
+"""Reproducers: shapes and names."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from k3seq.parity.divergences.observation import Observation, raised
+from k3seq.typing import Shape, Tensor
 
 
-class _Noted(keras.layers.Layer):
-    """Notes the number of steps that its call knows while it is traced."""
+class _Recorder(keras.layers.Layer):
+    """Records the number of steps that its call knows while it is traced."""
 
     def __init__(self):
         super().__init__()
         self.scale = self.add_weight(shape=(), initializer="ones")
         self.steps = []
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         self.steps.append(x.shape[1])
         return ops.sum(x * self.scale, axis=1)
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return (shape[0], shape[2])
 
 
-def relaxed_shapes():
-    def known(lengths):
-        inputs, layer = keras.Input((None, 2)), _Noted()
+def relaxed_shapes() -> Observation:
+    def known(lengths: Sequence[int]) -> list[int | None]:
+        inputs, layer = keras.Input((None, 2)), _Recorder()
         model = keras.Model(inputs, layer(inputs))
         model.compile("sgd", "mse")
         layer.steps.clear()
@@ -40,21 +44,22 @@ def relaxed_shapes():
 class _Cut(keras.layers.Layer):
     """The rows up to the longest length, or, with `keep=True`, all steps with the rest set to 0."""
 
-    def __init__(self, keep):
+    def __init__(self, keep: bool):
         super().__init__()
         self.keep = keep
 
-    def call(self, x, lengths):
+    def call(self, x: Tensor, lengths: Tensor) -> Tensor:
         if self.keep:
-            return ops.where(ops.arange(4)[None, :, None] < lengths[:, None, None], x, 0.0)
+            steps: Tensor = ops.arange(4)
+            return ops.where(steps[None, :, None] < lengths[:, None, None], x, 0.0)
         return x[:, : ops.max(lengths)]
 
-    def compute_output_shape(self, x_shape, lengths_shape):
-        return (x_shape[0], None, x_shape[2])
+    def compute_output_shape(self, x_shape: Shape, lengths_shape: Shape) -> Shape:
+        return (lengths_shape[0], None, x_shape[2])
 
 
-def shape_from_data():
-    def fails(keep):
+def shape_from_data() -> Observation:
+    def fails(keep: bool) -> str | None:
         inputs = [keras.Input((4, 2)), keras.Input((), dtype="int32")]
         model = keras.Model(inputs, _Cut(keep)(*inputs))
         model.compile()
@@ -65,29 +70,29 @@ def shape_from_data():
 
 
 class _Named(keras.layers.Layer):
-    def build(self, query_shape, memory_shape):
+    def build(self, query_shape: Shape, memory_shape: Shape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # Keras passes the shapes by name
         self.kernel = self.add_weight(shape=(query_shape[-1], memory_shape[-1]))
 
-    def call(self, query, memory):
+    def call(self, query: Tensor, memory: Tensor) -> Tensor:
         return query @ self.kernel + memory
 
 
 class _Misnamed(keras.layers.Layer):
-    def build(self, first, second):
+    def build(self, first: Shape, second: Shape) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # the trap
         self.kernel = self.add_weight(shape=(first[-1], second[-1]))
 
-    def call(self, query, memory):
+    def call(self, query: Tensor, memory: Tensor) -> Tensor:
         return query @ self.kernel + memory
 
 
-def names_of_build_arguments():
+def names_of_build_arguments() -> Observation:
     x = np.ones((1, 2), "float32")
     other, right = raised(lambda: _Misnamed()(x, x)), raised(lambda: _Named()(x, x))
     return Observation(other or "builds", right or "builds with <argument of call>_shape", bool(other), not right)
 
 
-def numbered_paths():
-    def path(**name):
+def numbered_paths() -> Observation:
+    def path(**name: Any) -> str:
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, **name)], **name)
         return model.weights[0].path
 
@@ -95,13 +100,13 @@ def numbered_paths():
     return Observation(" and ".join(numbered), " and ".join(named), numbered[0] != numbered[1], named[0] == named[1])
 
 
-def stateless_call_infers():
+def stateless_call_infers() -> Observation:
     model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
     trainable, non_trainable = ([v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables))
 
-    def moved(**mode):
-        _, after = model.stateless_call(trainable, non_trainable, np.full((4, 2), 9.0, "float32"), **mode)
-        return any(bool(ops.any(new != old)) for new, old in zip(after, non_trainable, strict=True))
+    def moved(**mode: bool) -> bool:
+        result: Any = model.stateless_call(trainable, non_trainable, np.full((4, 2), 9.0, "float32"), **mode)
+        return any(bool(ops.any(new != old)) for new, old in zip(result[1], non_trainable, strict=True))
 
     silent, trained = not moved(), moved(training=True)
     return Observation("runs as inference" if silent else "trains", "training=True moves the means", silent, trained)

@@ -1,6 +1,6 @@
-"""The parity cases of k3seq's own layers and models, small: what `k3seq parity` compares where nothing else is asked for.
+"""The parity cases of k3seq's own layers and models: what `k3seq parity` compares by default.
 
-A case names its factory, so nothing is imported here but what a case is.
+A case names its factory, so that nothing but the class `Case` is imported here.
 """
 
 from k3seq.parity.own_cases.layers import LAYERS

@@ -1,15 +1,27 @@
 """The cases of `k3seq.layers`."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from k3seq.parity.case import Case
 from k3seq.parity.own_cases.sizes import EMPTY, LENGTHS, MASK, STATE, STEPS, TARGET, TOKENS, B, D, S, T, V, X
+from k3seq.typing import Json, Nested
 
 
-def layer(name, factory, arguments=None, inputs=X, call=None, optional=(), **options):
-    """A case of `k3seq.layers`; the layer bears a fixed name, as in a model."""
+def layer(
+    name: str,
+    factory: str,
+    arguments: Mapping[str, Json] | None = None,
+    inputs: Nested = X,
+    call: Mapping[str, Nested] | None = None,
+    optional: Sequence[str] = (),
+    **options: Any,
+) -> Case:
+    """A case of `k3seq.layers`; the layer has a fixed name, as in a model."""
     arguments = {**(arguments or {}), "name": name.lower().replace("-", "_")}
-    return Case(name, f"k3seq.layers.{factory}", arguments, inputs, call or {}, optional, **options)
+    return Case(name, f"k3seq.layers.{factory}", arguments, inputs, dict(call or {}), optional, **options)
 
 
 LAYERS = [

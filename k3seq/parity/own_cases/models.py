@@ -1,4 +1,6 @@
-"""The cases of `k3seq.models` and of what `k3seq.seq2seq` puts together."""
+"""The cases of `k3seq.models` and `k3seq.seq2seq`."""
+
+from typing import Any
 
 import numpy as np
 
@@ -17,21 +19,22 @@ STREAM = {
 }
 
 
-def seq2seq(name, factory, **arguments):
-    """A case of a seq2seq model: it trains on tokens and decodes."""
+def seq2seq(name: str, factory: str, **arguments: Any) -> Case:
+    """A case of a seq2seq model, which trains on tokens and decodes."""
     options = {"labels": Spec((B, T), "int32", 2, V), "sample_weight": WEIGHT, "decode": {"max_steps": T}}
     return Case(name, f"k3seq.models.{factory}", {**SIZES, **arguments}, PAIRS, **options)
 
 
-def sliding(name, **arguments):
+def sliding(name: str, **arguments: Any) -> Case:
+    """A case of the sliding-context model of arithmetic."""
     sizes = {"batch_size": B, "dense_dim": D, "embed_dim": D, "vocabulary_size": V, "width_dec": T, "width_enc": S}
     return Case(
         name, "k3seq.models.sliding_arithmetic:SlidingArithmetic", {**sizes, **arguments}, STREAM, labels=TARGET, batches=3
     )
 
 
-def attending(mechanism):
-    """A case of a mechanism of `k3seq.seq2seq` in an `AttentionWrapper`, under a `BasicDecoder` with a `TrainingSampler`."""
+def attending(mechanism: str) -> Case:
+    """A case of an attention mechanism of `k3seq.seq2seq` inside `attending.Attending`."""
     memory = {"memory": X, "memory_lengths": LENGTHS, "steps": STEPS, "lengths": np.array([4, 0, 2], "int32")}
     return Case(
         mechanism, "k3seq.parity.own_cases.attending:Attending", {"mechanism": mechanism, "units": D, "size": V}, memory

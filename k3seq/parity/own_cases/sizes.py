@@ -4,10 +4,10 @@ import numpy as np
 
 from k3seq.parity.case import Spec
 
-# Few sizes: JAX compiles every new shape.
+# Few different sizes, because JAX compiles every new shape.
 B, S, T, D, V = 3, 5, 4, 6, 20
 LENGTHS = np.array([5, 1, 3], "int32")
-EMPTY = np.array([0, 5, 2], "int32")  # with a row of no steps
+EMPTY = np.array([0, 5, 2], "int32")  # one row has no steps
 MASK = np.arange(S)[None, :] < LENGTHS[:, None]
 X, STEPS, STATE = Spec((B, S, D)), Spec((B, T, D)), Spec((B, D))
 TOKENS, TARGET = Spec((B, S), "int32", 1, V), Spec((B, T), "int32", 1, V)

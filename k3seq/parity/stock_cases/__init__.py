@@ -1,16 +1,19 @@
-"""A zoo of stock `keras.layers` as parity cases: `k3seq parity k3seq.parity.stock_cases:ZOO`. What differs, and why:
-docs/stock-layers.md.
+"""Stock `keras.layers` as parity cases: `k3seq parity k3seq.parity.stock_cases:CASES`. docs/stock-layers.md has the results.
 
-A case names its factory, so nothing is imported here but what a case is. Layers that draw their own random numbers in training
-(`Dropout`, `GaussianNoise`) and those that work on files, strings or pictures for augmentation are left out: their numbers
-differ by design, or they have none.
+A case names its factory, so that nothing but the class `Case` is imported here. Layers that draw their own random numbers in
+training (`Dropout`, `GaussianNoise`) are left out because they differ by design; so are layers for files, strings and image
+augmentation.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from k3seq.parity.case import Case, Spec
+from k3seq.typing import Json, Nested
 
-# Few sizes: JAX compiles every new shape.
+# Few different sizes, because JAX compiles every new shape.
 B, S, D, V = 3, 6, 4, 12
 ZEROS, ONES = np.zeros((B, S, D), "float32"), np.ones((B, S, D), "float32")
 SQUARE = Spec((B, S, S))  # as many channels as steps
@@ -20,20 +23,20 @@ STEPS = np.arange(S)[None, :]
 RIGHT = np.array([[6], [3], [1]]) > STEPS  # padded on the right
 EMPTY = np.array([[6], [0], [3]]) > STEPS  # a row without a step
 LEADING = np.array([[0], [2], [4]]) <= STEPS  # padded on the left
-FAR = Spec((B, S, D), low=30.0, high=34.0)  # far from zero beside its own spread
+FAR = Spec((B, S, D), low=30.0, high=34.0)  # far from zero compared with its spread
 RECURRENT = {"units": D, "return_sequences": True, "return_state": True}
 
 
-def nested(layer, arguments):
-    """`keras.layers.LAYER(**arguments)` for a layer made of layers.
+def nested(layer: str, arguments: Mapping[str, Json]) -> Any:
+    """Makes `keras.layers.LAYER(**arguments)` for a layer that contains layers.
 
     Args:
-        layer: the name of a class. arguments: its keyword arguments; {"layer": name, "arguments": {...}} among them, also in
-            lists, is a layer that is made in the same way.
+        layer: name of a class.
+        arguments: its keyword arguments. A value {"layer": name, "arguments": {...}}, also in lists, becomes a layer.
     """
     import keras
 
-    def made(value):
+    def made(value: Nested) -> Nested:
         if isinstance(value, dict) and set(value) == {"layer", "arguments"}:
             return nested(**value)
         return [made(part) for part in value] if isinstance(value, list | tuple) else value
@@ -41,11 +44,11 @@ def nested(layer, arguments):
     return getattr(keras.layers, layer)(**{key: made(value) for key, value in arguments.items()})
 
 
-def tagger(train=True):
-    """A functional model on Keras' own train step: embedding, LSTM and a dense layer over (3, 6) ids.
+def tagger(train: bool = True) -> Any:
+    """A functional model with Keras' own train step: embedding, LSTM and dense layer over (3, 6) ids.
 
     Args:
-        train: whether the embedding is trained.
+        train: whether to train the embedding.
     """
     import keras
 
@@ -55,22 +58,38 @@ def tagger(train=True):
     return keras.Model(ids, keras.layers.Dense(D, name="dense")(x), name="tagger")
 
 
-def layer(kind, arguments=None, inputs=X, call=None, optional=(), name="", **options):
-    """A case of `keras.layers.KIND`; `name` tells it from others of its kind."""
-    title = f"{kind}-{name}" if name else kind
+def layer(
+    kind: str,
+    arguments: Mapping[str, Json] | None = None,
+    inputs: Nested = X,
+    call: Mapping[str, Nested] | None = None,
+    optional: Sequence[str] = (),
+    name: str = "",
+    **options: Any,
+) -> Case:
+    """A case of `keras.layers.KIND`; `name` distinguishes it from others of its kind."""
     arguments = {**(arguments or {}), "name": kind.lower()}
-    return Case(title, f"keras.layers:{kind}", arguments, inputs, call or {}, optional, **options)
+    return Case(_title(kind, name), f"keras.layers:{kind}", arguments, inputs, dict(call or {}), optional, **options)
 
 
-def wrapper(kind, arguments, inputs=X, call=None, optional=(), name="", **options):
-    """A case of `nested`."""
-    title = f"{kind}-{name}" if name else kind
+def wrapper(
+    kind: str,
+    arguments: Mapping[str, Json],
+    call: Mapping[str, Nested] | None = None,
+    optional: Sequence[str] = (),
+    name: str = "",
+) -> Case:
+    """A case of a layer that contains layers, made by `nested`."""
     arguments = {"layer": kind, "arguments": {**arguments, "name": kind.lower()}}
-    return Case(title, "k3seq.parity.stock_cases:nested", arguments, inputs, call or {}, optional, **options)
+    return Case(_title(kind, name), "k3seq.parity.stock_cases:nested", arguments, X, dict(call or {}), optional)
 
 
-def inner(kind, **arguments):
-    """What `nested` makes a layer of."""
+def _title(kind: str, name: str) -> str:
+    return f"{kind}-{name}" if name else kind
+
+
+def inner(kind: str, **arguments: Json) -> dict[str, Json]:
+    """The description of an inner layer for `nested`."""
     return {"layer": kind, "arguments": arguments}
 
 
@@ -153,7 +172,7 @@ ATTENTION = [
     layer("Softmax", {}, X, {"mask": np.repeat(RIGHT[:, :, None], D, 2)}, name="mask"),
     layer("Softmax", {"axis": [1, 2]}, X, {"mask": np.repeat(EMPTY[:, :, None], D, 2)}, name="axes-empty-row"),
 ]
-NORMALISATION = [
+NORMALIZATION = [
     layer("LayerNormalization"),
     layer("LayerNormalization", {"axis": [1, 2], "epsilon": 1e-6}, name="two-axes"),
     layer("LayerNormalization", {"epsilon": 1e-7}, np.full((B, S, D), 3.0, "float32"), name="constant-rows"),
@@ -261,4 +280,4 @@ CORE = [
     Case("tagger", "k3seq.parity.stock_cases:tagger", {}, IDS),
     Case("tagger-frozen-embedding", "k3seq.parity.stock_cases:tagger", {"train": False}, IDS),
 ]
-ZOO = [*RECURRENTS, *ATTENTION, *NORMALISATION, *CONVOLUTION, *CORE]
+CASES = [*RECURRENTS, *ATTENTION, *NORMALIZATION, *CONVOLUTION, *CORE]

@@ -1,14 +1,16 @@
-"""Keeps the table of docs/stock-layers.md: `python -m k3seq.parity.stock_cases.page docs/stock-layers.md RESULTS.json`."""
+"""Updates the table of docs/stock-layers.md: `python -m k3seq.parity.stock_cases.page docs/stock-layers.md RESULTS.json`."""
 
 import json
 import sys
+from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
 
 from k3seq.data.files import replacing
-from k3seq.report.markdown import filled, parity_markdown
+from k3seq.parity.markdown import parity_markdown
+from k3seq.report.markdown import filled
 
-# Why a case of `k3seq.parity.stock_cases` differs, by ids of divergences/catalogue.yml; and those whose rounding alone
-# is made large.
+# Why a case of `k3seq.parity.stock_cases` differs: the id of a known divergence.
 CAUSES = {
     "add-of-a-column": ["Conv1D-channels-first"],
     "attention-without-a-key": ["MultiHeadAttention-empty-row"],
@@ -32,14 +34,19 @@ CAUSES = {
         *("SpectralNormalization", "TimeDistributed"),
     ],
 }
+# Cases that differ by rounding alone, which their inputs make large.
 ROUNDING = ("LayerNormalization-constant-rows", "Activation-gelu-tail", "Activation-mish-denormal")
 
 
-def write_zoo_page(page, files):
-    """Puts the results in files of `k3seq parity k3seq.parity.stock_cases:ZOO --json FILE` into the page at a path.
+def write_page(page: str | PathLike[str], files: Iterable[str | PathLike[str]]) -> None:
+    """Writes results into the page.
+
+    Args:
+        page: path of docs/stock-layers.md.
+        files: written by `k3seq parity k3seq.parity.stock_cases:CASES --json FILE`.
 
     Raises:
-        ValueError: the page lacks the two lines between which the table stands.
+        ValueError: the page lacks the two lines around the table.
     """
     causes = {case: f"[{cause}](divergences.md#{cause})" for cause, cases in CAUSES.items() for case in cases}
     causes |= dict.fromkeys(ROUNDING, "[rounding](#what-differs-and-why)")
@@ -50,4 +57,4 @@ def write_zoo_page(page, files):
 
 
 if __name__ == "__main__":
-    write_zoo_page(sys.argv[1], sys.argv[2:])
+    write_page(sys.argv[1], sys.argv[2:])

@@ -1,4 +1,4 @@
-"""What is made of answers, with answers made up here; and the command, on two real backends."""
+"""The status of a divergence, for answers that are written here; and the command on two backends."""
 
 import json
 
@@ -24,11 +24,11 @@ def answer(present=None, cured=None, value=None, control_value=None):
 
 
 def statuses(entry, **answers):
-    return {name: told["status"] for name, told in divergences.judge(entry, answers).items()}
+    return {name: found["status"] for name, found in divergences.assess(entry, answers).items()}
 
 
 @pytest.mark.parametrize("present, listed, unlisted", [(True, "present", "new"), (False, "gone", "absent")])
-def test_a_backend_that_is_listed_is_told_from_one_that_is_not(present, listed, unlisted):
+def test_a_listed_and_an_unlisted_backend_have_different_statuses(present, listed, unlisted):
     given = {"torch": answer(present, True), "jax": answer(present, True)}
     assert statuses(ENTRY, **given) == {"torch": listed, "jax": unlisted}
 
@@ -38,9 +38,9 @@ def test_a_reproducer_whose_control_fails_too_is_broken():
 
 
 def test_a_crash_is_one_broken_answer():
-    told = divergences.judge(ENTRY, {"torch": Failure("crash", "The process ended"), "jax": answer(False, True)})
-    assert told["torch"] == {"status": "broken", "seen": "crash: The process ended", "control": ""}
-    assert told["jax"]["status"] == "absent"
+    found = divergences.assess(ENTRY, {"torch": Failure("crash", "The process ended"), "jax": answer(False, True)})
+    assert found["torch"] == {"status": "broken", "seen": "crash: The process ended", "control": ""}
+    assert found["jax"]["status"] == "absent"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_values_are_compared_between_backends(jax, torch, status):
     assert statuses(EVERYWHERE, **given) == {"jax": status, "torch": status}
 
 
-def test_one_backend_alone_does_not_say_that_a_difference_is_gone():
+def test_one_backend_alone_cannot_show_that_a_difference_is_gone():
     assert statuses(EVERYWHERE, torch=answer(value=1, control_value=0)) == {"torch": "not applicable"}
 
 
@@ -67,9 +67,9 @@ def test_the_command_compares_two_live_backends(matrix, capsys):
     if not all(installed(name, matrix) for name in pair):
         pytest.skip("jax and torch are not both installed")
     result = command.divergences(["seeds", "jit-auto", "top-k-ties"], pair)
-    told = {row["id"]: {name: one["status"] for name, one in row["backends"].items()} for row in result["divergences"]}
+    found = {row["id"]: {name: one["status"] for name, one in row["backends"].items()} for row in result["divergences"]}
     both = dict.fromkeys(pair, "present")
-    assert told == {"seeds": both, "top-k-ties": {"jax": "absent", "torch": "present"}, "jit-auto": both}
+    assert found == {"seeds": both, "top-k-ties": {"jax": "absent", "torch": "present"}, "jit-auto": both}
     assert result["exit_code"] == 0 and json.dumps(result)
     assert "torch: [2, 4]" in capsys.readouterr().out
 
