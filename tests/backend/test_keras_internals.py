@@ -161,8 +161,8 @@ def test_a_layers_own_weights_are_found_without_the_private_lists(trainable, wit
 @pytest.mark.parametrize("hide", [(), ("_keras_history",), ("_inbound_nodes",)], ids=str)
 def test_the_inputs_behind_a_tensor_are_found(hide, without):
     a, b, other = (keras.Input((2,), name=name) for name in ("a", "b", "other"))
-    x = keras.layers.Add()([a, b])
-    tensor = keras.layers.Multiply()([x, x])
+    x = keras.layers.Add(name="sum")([a, b])
+    tensor = keras.layers.Multiply(name="product")([x, x])
     without(*hide)
     found = internals.source_inputs([tensor])
     assert len(found) == 2 and found[0] is a and found[1] is b
