@@ -198,8 +198,8 @@ def test_an_error_of_k3seq_in_a_layer_has_its_message_with_and_without_the_mark(
 def test_the_array_of_a_variable_is_found_or_none_where_hidden(hide):
     variable = keras.Variable([1.0, 2.0])
     if hide:
-        assert keras_internals.stored_value(object()) is None
+        assert internals.stored_value(object()) is None
         return
-    stored = keras_internals.stored_value(variable)
-    keras_internals.store_value(variable, stored)
+    stored = internals.stored_value(variable)
+    internals.store_value(variable, stored)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), [1.0, 2.0])
