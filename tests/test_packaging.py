@@ -54,6 +54,8 @@ def third_party(tree):
     """(line, module, extra of the `require_extra` around it or None) of each absolute import that Python does not bring."""
 
     def visit(node, extra):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            return
         if isinstance(node, ast.With):
             for item in node.items:
                 call = item.context_expr
