@@ -62,15 +62,13 @@ class Reader:
         return Wider(value=self._number(entry["value"], f"{place}.value"), **text)
 
     def _expected_failure(self, entry, place, names) -> ExpectedFailure:
-        required = [f.name for f in fields(ExpectedFailure)]
-        self._keys(entry, place, required, needed=required)
+        self._keys(entry, place, [f.name for f in fields(ExpectedFailure)], needed=("test", "backends", "reason"))
         backends = self._strings(entry["backends"], f"{place}.backends")
         for name in backends:
             if name not in names:
                 raise self._wrong(f"a backend out of {', '.join(names)}", name, f"{place}.backends")
-        return ExpectedFailure(
-            self._text(entry["test"], f"{place}.test"), backends, self._text(entry["reason"], f"{place}.reason")
-        )
+        text = {key: self._text(value, f"{place}.{key}") for key, value in entry.items() if key != "backends"}
+        return ExpectedFailure(backends=backends, **text)
 
     def _wrong(self, expected, received, place) -> DataError:
         return DataError(f"{place or 'top level'}: Expected {expected}. Received: {received!r}", self.path)

@@ -151,6 +151,13 @@ def test_an_expected_failure_is_of_its_backends_only(tmp_path):
     assert read.expected_failure("torch", "a.py::other") is None
 
 
+def test_an_expected_failure_can_be_of_a_version_of_keras(tmp_path):
+    text = "expected_failures: [{test: 'a.py::t', backends: [torch], keras: '%s', reason: r}]"
+    now = matrix.keras_version()
+    assert matrix.load(written(tmp_path, text % now[:4])).expected_failure("torch", "a.py::t") is not None
+    assert matrix.load(written(tmp_path, text % "2.")).expected_failure("torch", "a.py::t") is None
+
+
 def test_expected_failures_name_tests_that_exist():
     for entry in matrix.load(ROOT / matrix.FILE).expected_failures:
         file, _, name = entry.test.partition("::")

@@ -27,10 +27,15 @@ FAMILIES = (
 PRECISIONS = {"f32": "float32", "f64": "float64"}
 
 
+def functions_of_the_backend():
+    """The module behind `keras.ops` for NumPy's functions; Keras 3.16 moved it into `ops`."""
+    return getattr(keras.src.backend, "ops", keras.src.backend).numpy
+
+
 @contextlib.contextmanager
 def exact_products():
     """Lets Keras' own cells and Dense keep float64: its matmul loses it on torch, its tanh on JAX."""
-    numpy = keras.src.backend.numpy
+    numpy = functions_of_the_backend()
     matmul, tanh = numpy.matmul, numpy.tanh
     numpy.matmul = lambda a, b: ops.convert_to_tensor(a) @ ops.convert_to_tensor(b)
     numpy.tanh = lambda x: 2 * ops.sigmoid(2 * x) - 1

@@ -10,7 +10,7 @@ import golden
 from k3seq import backend
 from k3seq.seq2seq import AttentionWrapper, BahdanauAttention, BahdanauMonotonicAttention, LuongAttention
 from k3seq.seq2seq.beam_search_decoder import BeamSearchDecoder, tile_batch
-from seq2seq.attention_cases import exact_products
+from seq2seq.attention_cases import exact_products, functions_of_the_backend
 
 FAMILIES = ("beam_lstm", "beam_attention")
 PRECISIONS = {"f32": "float32", "f64": "float64"}
@@ -27,7 +27,7 @@ INTEGERS = (
 @contextlib.contextmanager
 def exact():
     """Keras' cells in float64: its matmul goes down to float32 on torch, and its tanh on JAX."""
-    numpy = keras.src.backend.numpy
+    numpy = functions_of_the_backend()
     tanh = numpy.tanh
     numpy.tanh = lambda x: 2 * ops.sigmoid(2 * x) - 1
     try:
