@@ -1,6 +1,7 @@
 """`k3seq provenance`: the layers and weights that the outputs of a model depend on, and which weights get a gradient."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 from typing import Any
 
 from k3seq.errors import DataError
@@ -51,6 +52,6 @@ def _read(path):
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as error:
         raise DataError(f"Expected an .npz file of arrays. Received: {error}", path=path) from error
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
