@@ -1,8 +1,8 @@
 """`k3seq provenance`: the layers and weights that the outputs of a model depend on, and which weights get a gradient."""
 
 from pathlib import Path
-from zipfile import BadZipFile
 from typing import Any
+from zipfile import BadZipFile
 
 from k3seq.errors import DataError
 
