@@ -1,9 +1,9 @@
-"""The book's functional model with a decoder object, and an answer to the question what in it is trained, and why.
+"""A functional model with a decoder object, and which of its layers and weights are trained.
 
 Run it as `KERAS_BACKEND=jax python examples/book_decoder.py --steps 100`, with any backend.
 
-Only inputs and outputs are named when the model is made. Its layers are found all the same: a tensor of the functional API
-knows the call that made it, that call its arguments, and so on back to the inputs. `provenance_of` walks and tries this way.
+`keras.Model` gets inputs and outputs only, and finds the layers between them: a tensor of the functional API refers to the call
+that made it, and the call to its arguments. `provenance_of` follows them back to the inputs, and computes gradients.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def book(vocab_size=100, embed_size=10, units=512):
 
 
 def counting(rows, vocab_size, rng):
-    """The source's shapes, but rows that can be learned: each counts on from the first token of its source."""
+    """Data with the source's shapes that can be learned: each target counts up from the first token of its source."""
     X = rng.integers(vocab_size, size=(rows, 10))
     Y = (X[:, :1] + np.arange(15)) % vocab_size
     X_decoder = np.c_[np.zeros((rows, 1), int), Y[:, :-1]]
@@ -51,12 +51,12 @@ def counting(rows, vocab_size, rng):
 
 
 def main(arguments=None):
-    """Trains; returns {"model", "losses": before and after, "provenance"}."""
+    """Trains; returns {"model", "losses": before and after training, "provenance"}."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100, help="training steps, of 32 rows")
     parser.add_argument("--vocabulary-size", type=int, default=100, help="number of ids")
     parser.add_argument("--units", type=int, default=512, help="size of both LSTMs")
-    parser.add_argument("--picture", help="write what stands behind the output to this PNG file")
+    parser.add_argument("--picture", help="PNG file for a picture of the layers and weights that produce the output")
     options, rng = parser.parse_args(arguments), np.random.default_rng(0)
 
     model = tfa.random.initialize(book(options.vocabulary_size, units=options.units), seed=0)

@@ -1,7 +1,7 @@
-"""A layer and a model of one's own, by subclassing: trained with `fit`, summarised, saved and loaded.
+"""A custom layer and a custom model by subclassing: trained with `fit`, summarised, saved and loaded.
 
-Run it as `KERAS_BACKEND=jax python examples/custom_layer.py --steps 300`. The same code serves every backend, and as the
-weights begin with k3seq's numbers instead of the backend's, it prints the same figures on each.
+Run it as `KERAS_BACKEND=jax python examples/custom_layer.py --steps 300`. The same code runs on every backend. The initial
+weights come from `k3seq.random`, so it prints the same numbers on each.
 """
 
 import argparse
@@ -27,7 +27,7 @@ class Affine(keras.layers.Layer):
         self.kernel_initializer, self.bias_initializer = keras.initializers.GlorotUniform(), keras.initializers.Zeros()
 
     def build(self, x_shape):
-        # Here, and not in the constructor, since only now the number of features is known.
+        # Not in the constructor, because the number of features is not known there.
         self.kernel = self.add_weight((x_shape[-1], self.units), self.kernel_initializer, name="kernel")
         self.bias = self.add_weight((self.units,), self.bias_initializer, name="bias")
 
@@ -35,7 +35,7 @@ class Affine(keras.layers.Layer):
         return ops.matmul(x, self.kernel) + self.bias
 
     def get_config(self):
-        # What the constructor needs: loading calls it with this before it fills the weights.
+        # The arguments of the constructor, which loading calls before it sets the weights.
         return {**super().get_config(), "units": self.units}
 
 
@@ -61,7 +61,7 @@ class Classifier(keras.Model):
 
 
 def signs(rows, rng):
-    """Rows of numbers, and whether the first two have the same sign: no single layer could tell."""
+    """Rows of numbers, and whether the first two have the same sign, which one linear layer cannot learn."""
     x = rng.normal(size=(rows, FEATURES)).astype("float32")
     return x, (x[:, 0] * x[:, 1] > 0).astype("int32")
 
@@ -83,7 +83,7 @@ def main(arguments=None):
     model.fit(*signs(32 * options.steps, rng), batch_size=32, shuffle=False, verbose=0)
     after = model.evaluate(*fresh, verbose=0, return_dict=True)
     for when, scores in (("before", before), ("after", after)):
-        print(f"{when} training: loss {scores['loss']:.4f}, {scores['accuracy']:.1%} of 1000 fresh rows right")
+        print(f"{when} training: loss {scores['loss']:.4f}, {scores['accuracy']:.1%} of 1000 new rows correct")
 
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(options.out or scratch, "custom_layer.keras")

@@ -1,4 +1,4 @@
-"""An LSTM encoder-decoder by subclassing: it learns to say words backwards, and decodes from a start token on.
+"""A subclassed LSTM encoder-decoder: it learns to reverse sequences, and decodes from a start token on.
 
 Run it as `KERAS_BACKEND=jax python examples/encoder_decoder.py --steps 600 --trace`, with any backend.
 """
@@ -20,7 +20,7 @@ VOCABULARY, EMBEDDING, UNITS, SOURCE_STEPS, TARGET_STEPS = 500, 50, 64, 30, 20
 
 
 class Reader(keras.layers.Layer):
-    """Tokens (b, steps), and the lengths of rows or the states to begin in -> outputs (b, steps, UNITS), the last states."""
+    """Tokens (b, steps) with lengths or initial states -> (outputs (b, steps, UNITS), last states)."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -36,7 +36,7 @@ class Reader(keras.layers.Layer):
 
 
 class EncoderDecoder(Seq2Seq):
-    """The decoder begins in the encoder's last states, all it learns of the source (Sutskever et al. 2014, arXiv 1409.3215)."""
+    """The decoder starts from the encoder's last states, its only view of the source (Sutskever et al. 2014)."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -48,22 +48,22 @@ class EncoderDecoder(Seq2Seq):
         self.built = True
 
     def call(self, inputs):
-        # Training: the right target so far is given, so that all steps are computed in one go.
+        # Training: the correct previous tokens are given, so that all steps are computed at once.
         outputs, _ = self.decoder(inputs["target"], states=self.start(inputs)["states"])
         return self.logits(outputs)
 
     def start(self, inputs):
-        # Decoding: the source is read once ...
+        # Decoding: the source is encoded once ...
         return {"states": self.encoder(inputs["source"], inputs["source_lengths"])[1]}
 
     def step(self, tokens, state):
-        # ... then each token is the model's own last one, and the states are fed back.
+        # ... then each step gets the last predicted token and the last states.
         outputs, states = self.decoder(tokens[:, None], states=state["states"])
         return self.logits(outputs[:, 0]), {"states": states}
 
 
 def reversals(rows, rng):
-    """(x, y, weight): 2 to 4 of ten words, and the same from last to first. Targets begin with START, and end in y with END."""
+    """(x, y, weight): 2 to 4 of ten tokens, and the same tokens reversed. Targets start with START; y ends with END."""
     words = [rng.integers(4, 14, rng.integers(2, 5)) for _ in range(rows)]
     y = pad([[*row[::-1], END] for row in words], TARGET_STEPS)
     x = {"source": pad(words, SOURCE_STEPS), "source_lengths": np.array([len(row) for row in words], "int32")}
@@ -73,7 +73,7 @@ def reversals(rows, rng):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=600, help="training steps, of 64 pairs")
-    parser.add_argument("--trace", action="store_true", help="print what enters and leaves each layer")
+    parser.add_argument("--trace", action="store_true", help="print the shapes of the inputs and outputs of each layer")
     options, rng = parser.parse_args(arguments), np.random.default_rng(0)
     model = initialize(EncoderDecoder(), seed=0)
     model.compile(keras.optimizers.Adam(5e-3))
@@ -89,10 +89,10 @@ def main(arguments=None):
     print(f"loss {first:.4f} (ln {VOCABULARY} = {np.log(VOCABULARY):.4f}), after {options.steps} steps {last:.4f}")
     decoded = Greedy(model, TARGET_STEPS, START, END)({name: x[name] for name in ("source", "source_lengths")})
     sources = [row[:length].tolist() for row, length in zip(x["source"], x["source_lengths"], strict=True)]
-    said = [row[:length].tolist() for row, length in zip(decoded.tokens, decoded.lengths, strict=True)]
-    print(*(f"{source} -> {row}" for source, row in zip(sources[:3], said[:3], strict=True)), sep="\n")
-    right = sum(row == source[::-1] for source, row in zip(sources, said, strict=True))
-    print(f"{right} of {len(said)} fresh rows said backwards without a mistake")
+    predictions = [row[:length].tolist() for row, length in zip(decoded.tokens, decoded.lengths, strict=True)]
+    print(*(f"{source} -> {row}" for source, row in zip(sources[:3], predictions[:3], strict=True)), sep="\n")
+    right = sum(row == source[::-1] for source, row in zip(sources, predictions, strict=True))
+    print(f"{right} of {len(predictions)} new rows reversed without a mistake")
     return {"parameters": parameters, "trace": trace, "losses": (first, last), "decoded": decoded, "right": right}
 
 

@@ -1,4 +1,4 @@
-"""The functional API's tour: one model in three forms, several inputs and outputs, three losses, and gradient ascent.
+"""A tour of the functional API: one model in three forms, several inputs and outputs, three losses, and gradient ascent.
 
 Run it as `KERAS_BACKEND=jax python examples/functional_tour.py --steps 100`, with any backend.
 """
@@ -17,19 +17,19 @@ from k3seq.random import initialize
 
 
 def sequential():
-    """Layers in a row."""
+    """A sequence of layers."""
     return keras.Sequential([keras.Input((4,)), layers.Dense(8, activation="relu"), layers.Dense(3, activation="softmax")])
 
 
 def functional():
-    """The same layers as a graph, which may branch and join where a row cannot."""
+    """The same layers as a graph, which may also branch and join."""
     inputs = keras.Input((4,))
     return keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.Dense(8, activation="relu")(inputs)))
 
 
 @keras.saving.register_keras_serializable(package="functional_tour")
 class Subclassed(keras.Model):
-    """The same layers as attributes: made once, called each time. Layers made in `call` would be new ones in every step."""
+    """The same layers as attributes, created once: layers created in `call` would be new in every step."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -44,7 +44,7 @@ class Subclassed(keras.Model):
 
 
 def tickets(rows, rng):
-    """Support tickets: urgent if the title holds word 7, for the department whose word (1 to 4) begins the body."""
+    """Support tickets: urgent if the title contains word 7, for the department whose word (1 to 4) starts the body."""
     department = rng.integers(0, 4, rows)
     urgent = rng.integers(0, 2, rows)
     x = {name: rng.integers(10, 200, (rows, 20)).astype("int32") for name in ("title", "body")}
@@ -91,7 +91,7 @@ def main():
     save_figure(draw_images(vae.generate(codes.astype("float32"))), os.path.join(arguments.out, "vae.png"))
 
     ascent = gradient_ascent(vae, "encoder_conv_1", 6, (28, 28, 1))
-    save_figure(draw_ascent(ascent, "what unit 6 of encoder_conv_1 likes"), os.path.join(arguments.out, "ascent.png"))
+    save_figure(draw_ascent(ascent, "input that maximises unit 6 of encoder_conv_1"), os.path.join(arguments.out, "ascent.png"))
     print(f"ascent: activation from {ascent.activations[0]:.3f} to {ascent.activations[-1]:.3f}")
 
 

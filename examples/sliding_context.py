@@ -1,6 +1,6 @@
-"""The sliding-context model reads arithmetic problems from sharded records; what came before stays in its window.
+"""The sliding-context model reads arithmetic problems from sharded records; its window keeps the earlier tokens.
 
-Run it as `KERAS_BACKEND=jax python examples/sliding_context.py --logdir logs`, with any backend. All 100 steps are the 5 epochs
+Run it as `KERAS_BACKEND=jax python examples/sliding_context.py --logdir logs`, with any backend. 100 steps are the 5 epochs
 of the source, quantapix' "Custom Keras Layers Without The Drawbacks", which printed 2.6308, 2.1488, 1.8967, 1.7398, 1.5818.
 """
 
@@ -20,10 +20,10 @@ PROBLEMS, BATCH, SHARDS = 100, 5, 2
 
 
 def batches(records, model, seed):
-    """Epoch after epoch of (x, y): the same problems in the same order, with the same digits of their results blanked.
+    """The batches (x, y) of all epochs: the same problems in the same order, with the same digits of their results blanked.
 
-    The source's blanks, drawn by TensorFlow under a global seed, are the same in each epoch too. The rows of a batch differ in
-    length from those of the next; arrays as wide as the model's windows let one compiled step serve them all.
+    In the source, where TensorFlow draws the blanks with a global seed, they are the same in each epoch too. All arrays are as
+    wide as the model's windows, so that the step is compiled only once.
     """
     while True:
         for x, _ in ragged_batches(records, BATCH, seed, drop_remainder=True):
@@ -31,7 +31,7 @@ def batches(records, model, seed):
 
 
 def tensorboard(folder):
-    """The callback that logs to `folder`, where the packages that write the logs are installed."""
+    """The callback that logs to `folder`, if the packages that write the logs are installed."""
     missing = [name for name in ("tensorboard", "tensorflow") if importlib.util.find_spec(name) is None]
     if missing:
         print(f"No logs in {folder}: Keras writes them with {' and '.join(missing)}. Try: pip install {' '.join(missing)}")
@@ -41,12 +41,12 @@ def tensorboard(folder):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=100, help="training steps; more than an epoch of 20: whole epochs")
-    parser.add_argument("--max-val", type=int, default=100, help="numbers lie in [1 - max_val, max_val)")
-    parser.add_argument("--seed", type=int, default=3, help="of problems, blanks and weights, the same everywhere")
+    parser.add_argument("--steps", type=int, default=100, help="training steps; above 20, rounded up to whole epochs of 20")
+    parser.add_argument("--max-val", type=int, default=100, help="numbers are in [1 - max_val, max_val)")
+    parser.add_argument("--seed", type=int, default=3, help="seed of problems, blanks and weights")
     parser.add_argument("--out", help="folder for the records; a temporary one otherwise")
     parser.add_argument("--logdir", help="folder for TensorBoard's logs")
-    jit = "compile the step with XLA (torch: with torch.compile), or run it op by op; the backend's default otherwise"
+    jit = "compile the step with XLA (torch: torch.compile), or run it op by op; default: that of the backend"
     parser.add_argument("--jit", action=argparse.BooleanOptionalAction, help=jit)
     options = parser.parse_args(arguments)
     if options.steps < 1:
@@ -61,20 +61,20 @@ def main(arguments=None):
 
         model = initialize(SlidingArithmetic(batch_size=BATCH), options.seed)
         trainable = sum(weight.size for weight in map(ops.convert_to_numpy, model.trainable_variables))
-        print(f"{model.count_params():,} parameters, {trainable:,} trainable: the others are the window")
+        print(f"{model.count_params():,} parameters, {trainable:,} trainable (the others are the window)")
         model.compile("adam", jit_compile="auto" if options.jit is None else options.jit, run_eagerly=options.jit is False)
         epoch_steps = PROBLEMS // BATCH
         history = model.fit(
             batches(records, model, options.seed),
             steps_per_epoch=min(options.steps, epoch_steps),
             epochs=-(-options.steps // epoch_steps),
-            shuffle=False,  # a row of the batch goes on where it ended in the batch before
+            shuffle=False,  # each row of a batch continues the same row of the batch before
             callbacks=tensorboard(options.logdir) if options.logdir else [],
             verbose=0,
         ).history
     print("loss of each epoch: " + ", ".join(f"{loss:.4f}" for loss in history["loss"]))
     window = decode(ops.convert_to_numpy(model.frames.prev)[0])
-    print(f"the window of row 0 now: {window!r}")
+    print(f"window of row 0: {window!r}")
     return {"parameters": model.count_params(), "trainable": trainable, "losses": history["loss"], "window": window}
 
 

@@ -1,10 +1,10 @@
-"""A training loop written by hand that is the same on JAX, TensorFlow and PyTorch: no `fit`, no `train_step`.
+"""A hand-written training loop that runs on JAX, TensorFlow and PyTorch, without `fit` and `train_step`.
 
     KERAS_BACKEND=jax python examples/training_loop.py --steps 100
 
-The loss is a pure function of the weights (`stateless_call` puts them into the model for one call), so that one seam,
-`k3seq.backend.value_and_grad`, differentiates it on every backend. What such loops forget is here: `training=True`, and the
-variables that are no weights (dropout's seed, batch statistics).
+The loss is a pure function of the weights (`stateless_call` uses them for one call), so `k3seq.backend.value_and_grad`
+differentiates it on every backend. Two things are easily forgotten in such loops: `training=True`, and the variables that are
+not trainable (dropout's state, batch statistics).
 """
 
 import argparse
@@ -21,15 +21,15 @@ START, SYMBOLS, LENGTH = 1, 8, 4
 
 
 def batch(stream, rows=64):
-    """Rows of symbols 2..9 to copy: (source, target so far, labels)."""
+    """Rows of symbols 2..9 to copy: (source, target, labels), the target one step behind the labels."""
     labels = stream.integers(2, 2 + SYMBOLS, (rows, LENGTH)).astype("int32")
     return labels, np.concatenate([np.full((rows, 1), START, "int32"), labels[:, :-1]], axis=1), labels
 
 
 def main(arguments=None):
-    """Trains; returns {"losses": of every step, "accuracy": the share of right tokens of new rows at the end}."""
+    """Trains; returns {"losses": the loss of each step, "accuracy": the share of correct tokens in new rows}."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="updates")
+    parser.add_argument("--steps", type=int, default=300, help="training steps")
     steps = parser.parse_args(arguments).steps
 
     model = initialize(LSTMSeq2Seq(2 + SYMBOLS, 2 + SYMBOLS, embed_dim=16, units=32, dropout=0.1), seed=0)
@@ -55,7 +55,7 @@ def main(arguments=None):
     best = keras.ops.convert_to_numpy(model([source, target])).argmax(-1)
     accuracy = float((best == labels).mean())
     print(
-        f"{keras.backend.backend()}: loss {losses[0]:.4f} -> {losses[-1]:.4f}, {accuracy:.1%} of the tokens of new rows right"
+        f"{keras.backend.backend()}: loss {losses[0]:.4f} -> {losses[-1]:.4f}, {accuracy:.1%} of the tokens of new rows correct"
     )
     return {"losses": losses, "accuracy": accuracy}
 

@@ -1,13 +1,15 @@
 """Sequence-to-sequence on Keras 3: the same models, training and decoding on JAX, TensorFlow and PyTorch.
 
-Sub-packages load on first use: `import k3seq` imports neither keras nor a framework, and the backend can still be chosen.
+Subpackages are imported on first use: after `import k3seq` the backend can still be chosen, since keras is not imported yet.
 """
 
 import importlib
+from types import ModuleType
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = (
+__all__ = [
+    "__version__",
     "backend",
     "bench",
     "data",
@@ -24,16 +26,14 @@ _SUBPACKAGES = (
     "runtime",
     "seq2seq",
     "train",
-)
-
-__all__ = ["__version__", *_SUBPACKAGES]
+]
 
 
-def __getattr__(name):
-    if name in _SUBPACKAGES:
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
         return importlib.import_module(f"k3seq.{name}")
     raise AttributeError(f"Expected one of {', '.join(__all__)} in k3seq. Received: {name}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

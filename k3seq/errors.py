@@ -15,8 +15,6 @@ class UsageError(K3SeqError, ValueError):
     """The caller's mistake: an unknown name, a wrong value, a package that is not installed. Exit code 2."""
 
     exit_code = 2
-    # Without this mark Keras adds the layer's arguments to the message of an exception, differently on each backend.
-    _keras_call_info_injected = True
 
 
 class MissingBackend(UsageError, ImportError):

@@ -7,13 +7,14 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from k3seq.errors import UsageError
 from k3seq.parity.pool import QUICK
 from k3seq.runtime import matrix as matrix_file
 
 ROOT = Path(__file__).resolve().parents[1]
 MATRIX = matrix_file.load(ROOT / matrix_file.FILE)
 
-os.environ.setdefault("KERAS_BACKEND", next((n for n in MATRIX.backends if matrix_file.installed(n, MATRIX)), "jax"))
+os.environ.setdefault("KERAS_BACKEND", next((n for n in MATRIX.training if matrix_file.installed(n, MATRIX)), "jax"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # JAX compiles the same small functions test after test: a cache beside pytest's own halves the time of a first run. The whole
@@ -28,6 +29,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one test process per core: more threads only wait for each other
 
 BACKEND = os.environ["KERAS_BACKEND"]
+# Folders whose tests also run on a backend that does not train; there a test that needs gradients is skipped.
+INFERENCE = ("decode", "layers", "models", "random")
+# The modules in cross override train steps, which Keras' model does not have there.
+collect_ignore = [] if BACKEND in MATRIX.training else ["cross"]
 
 # How fast an example is drawn or run says something about the machine, and nothing about the code.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -46,14 +51,30 @@ def pytest_report_header(config):
     return f"backend: {BACKEND} {matrix_file.installed(BACKEND, MATRIX)}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(config, items):
     heavy = pytest.mark.skip(reason="too long for every run: pytest --heavy runs it")
     for item in items:
+        if item.path.parent.name in INFERENCE and not item.get_closest_marker("once"):
+            item.add_marker("inference")
         if item.get_closest_marker("heavy") and not config.getoption("--heavy"):
             item.add_marker(heavy)
         expected = MATRIX.expected_failure(BACKEND, item.nodeid)
         if expected is not None:
             item.add_marker(pytest.mark.xfail(reason=expected.reason, strict=True))
+
+
+def skipped_without_gradients(item):
+    try:
+        return (yield)
+    except UsageError as error:
+        if BACKEND in MATRIX.training or not str(error).startswith("Expected a backend that trains"):
+            raise
+        pytest.skip(f"{BACKEND} does not train")
+
+
+pytest_runtest_setup = pytest.hookimpl(wrapper=True)(skipped_without_gradients)
+pytest_runtest_call = pytest.hookimpl(wrapper=True)(skipped_without_gradients)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A model small enough to calculate by hand: embedding and dense, a label for each token."""
+"""A model small enough for calculations by hand: an embedding and a dense layer, with a label for each token."""
 
 import keras
 import numpy as np

@@ -34,6 +34,7 @@ IN_WORKERS = (
 # package or module -> what neither it nor anything in it may import
 NEVER = {
     "k3seq": FRAMEWORKS,
+    "k3seq.arguments": KERAS,
     "k3seq.errors": (*KERAS, "k3seq"),
     "k3seq.typing": (*KERAS, "k3seq"),
     "k3seq.runtime": (*KERAS, *MODELS, *TRAIN, *TOOLS, "k3seq.data"),
@@ -66,6 +67,10 @@ NAMES = ("jax", "tensorflow", "torch")
 EXCEPTIONS = {f"k3seq.backend.{p.stem}": (n, f"{n}lib") for n in NAMES for p in (PACKAGE / "backend").glob(f"{n}*.py")}
 EXCEPTIONS |= {f"k3seq.bench.peers.{name}_lstm": (name,) for name in ("jax", "torch")}  # loops written in a framework alone
 EXCEPTIONS |= {name: KERAS[:1] for name in IN_WORKERS}
+EXCEPTIONS["k3seq.runtime.backend_check"] = (
+    "keras",
+)  # inside a function: on an unknown backend it shows whether Keras loads it
+EXCEPTIONS["k3seq.random.weights"] = ("k3seq.backend.keras_internals",)
 # They are light: what all commands share, and the options of train.
 EXCEPTIONS["k3seq.cli"] = tuple(f"k3seq.commands.{name}" for name in ("invocation", "options", "process", "train_options"))
 # The reproducers show k3seq's own answer beside what Keras does.
@@ -222,17 +227,25 @@ def test_a_long_file_is_found_unless_its_reason_is_given(tmp_path):
     assert too_long(tmp_path, "`k3seq/long.py`: one table of constants") == []
 
 
+def _arguments(function):
+    """The arguments of a function without their types."""
+    for argument in ast.walk(function.args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    return ast.unparse(function.args)
+
+
 def signatures(source):
     """Public name -> its arguments (of a class: those of each public method) of the definitions and constants of a module, and
     of those that it hands on from another one (`import name as name`)."""
     found = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
-            found[node.name] = ast.unparse(node.args)
+            found[node.name] = _arguments(node)
         elif isinstance(node, ast.ClassDef):
             methods = [n for n in node.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
             # Keras itself hands `state` to the steps on JAX, and only there
-            found[node.name] = {m.name: ast.unparse(m.args).replace("self, state, ", "self, ") for m in methods}
+            found[node.name] = {m.name: _arguments(m).replace("self, state, ", "self, ") for m in methods}
         elif isinstance(node, ast.Assign):
             found |= {t.id: None for t in node.targets if isinstance(t, ast.Name)}
         elif isinstance(node, ast.ImportFrom) and any(alias.asname == alias.name for alias in node.names):
@@ -241,21 +254,23 @@ def signatures(source):
     return {name: arguments for name, arguments in found.items() if not name.startswith("_")}
 
 
-def test_the_backends_have_the_same_names_and_signatures():
-    jax, *others = (
-        signatures((PACKAGE / "backend" / f"{n}.py").read_text(encoding="utf-8")) for n in ("jax", "tensorflow", "torch")
+def test_a_backend_defines_names_of_the_reference_with_its_signatures():
+    reference, *others = (
+        signatures((PACKAGE / "backend" / f"{n}.py").read_text(encoding="utf-8"))
+        for n in ("reference", "jax", "tensorflow", "torch")
     )
-    assert {"describe", "synchronize", "value_and_grad", "compiled", "lstm_sequence", "StepMixin"} <= set(jax)
+    assert {"describe", "synchronize", "value_and_grad", "compiled", "lstm_sequence", "StepMixin"} <= set(reference)
     for other in others:
-        assert set(other) == set(jax)
-        # None in the place of a function says that this backend has no such kernel
-        assert {n: a for n, a in other.items() if a and jax[n]} == {n: a for n, a in jax.items() if a and other[n]}
+        steps, expected = other.pop("StepMixin"), reference["StepMixin"]
+        assert {name: expected.get(name) for name in other} != {} and set(other) <= set(reference)
+        assert other == {name: reference[name] for name in other}
+        assert steps["train_step"] == expected["train_step"]
 
 
 def test_signatures_tell_a_renamed_argument():
     one, other = signatures("def f(x, jit=None): ...\ndef _g(): ..."), signatures("def f(x, jitted=None): ...")
     assert one == {"f": "x, jit=None"} and one != other
-    assert "cell" not in signatures("from k3seq.backend.loop import eager_loop as eager_loop")["eager_loop"]
+    assert "x, kernel" in signatures("from k3seq.backend.jax_recurrent import affine as affine")["affine"]
 
 
 def backend_checks(source):
@@ -281,3 +296,47 @@ def test_no_package_but_backend_asks_which_backend_it_is_on():
 def test_a_planted_backend_check_is_found(code):
     assert list(backend_checks(code)) == [1]
     assert list(backend_checks(code.replace("backend", "mode"))) == []
+
+
+# Underscored attributes that k3seq does not define: named tuples' and Python's own, and PyTorch's.
+PUBLIC_UNDERSCORES = {"_asdict", "_fields", "_replace", "_exit", "_foreach_norm", "_fused_adam_", "_inductor"}
+PRIVATE_TEXTS = {"_inputs_struct", "_keras_history", "_keras_mask", "_trainable_variables", "_remat_mode", "_flatten_layers"}
+
+
+def private_names(package):
+    """Private names of Keras in a tree of files, but for `backend/keras_internals.py`: `file:line name`."""
+    files = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py"))}
+    defined = set(PUBLIC_UNDERSCORES)
+    for tree in files.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                defined.add(node.name)
+            elif isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
+                defined.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+    for path, tree in files.items():
+        if path == package / "backend" / "keras_internals.py":
+            continue
+        for node in ast.walk(tree):
+            found = ast.unparse(node) if isinstance(node, ast.Import | ast.ImportFrom) else getattr(node, "attr", "")
+            text = node.value if isinstance(node, ast.Constant) else None
+            if "keras.src" in found or (isinstance(text, str) and (text in PRIVATE_TEXTS or text.startswith("keras.src"))):
+                yield f"{path.relative_to(package)}:{node.lineno} {text or found}"
+            elif isinstance(node, ast.Attribute) and node.attr[0] == "_" and node.attr[:2] != "__" and node.attr not in defined:
+                yield f"{path.relative_to(package)}:{node.lineno} {node.attr}"
+
+
+def test_only_keras_internals_uses_private_names_of_keras():
+    assert list(private_names(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    "code, name",
+    [
+        ("from keras.src import tree", "from keras.src import tree"),
+        ("layer._flatten_layers()", "_flatten_layers"),
+        ("getattr(tensor, '_keras_mask', None)", "_keras_mask"),
+    ],
+)
+def test_a_planted_private_name_is_found(tmp_path, code, name):
+    (tmp_path / "bad.py").write_text(code)
+    assert list(private_names(tmp_path)) == [f"bad.py:1 {name}"]

@@ -193,7 +193,8 @@ def test_a_result_with_an_exit_code_is_written_before_the_command_ends_with_it(h
 
 @once
 def test_without_a_choice_the_first_installed_backend_is_taken_and_told(tmp_path):
-    (tmp_path / "backends_matrix.yml").write_text("backends: {gone: {module: no_such_framework}, json: {}}")
+    text = "backends: {csv: {trains: false}, gone: {module: no_such_framework}, json: {}}"
+    (tmp_path / "backends_matrix.yml").write_text(text)
     code = (
         "import os; from k3seq.commands import invocation; print(invocation.choose_backend(None), os.environ['KERAS_BACKEND'])"
     )

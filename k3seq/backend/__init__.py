@@ -1,65 +1,28 @@
-"""The seam to the framework that `KERAS_BACKEND` chose: the only room that imports jax, tensorflow or torch.
+"""What differs between backends. Only this package imports jax, tensorflow or torch, and only it asks which backend runs.
 
-Each of `jax.py`, `tensorflow.py` and `torch.py` has the same names with the same signatures:
-
-- `describe()`: backend, versions, devices, jit default.
-- `synchronize(value)`: wait until `value` is computed.
-- `value_and_grad(function)`: value and gradient for the first argument (any nested structure of tensors).
-- `compiled(function, variables=(), jit=None)`: the fastest way to call a pure function of tensors many times.
-- `dense(gradient)`: a gradient with one value per weight; on TensorFlow an embedding's comes in slices.
-- `affine(x, kernel, bias=None)`: a dense layer as one product over all leading axes.
-- `known(value)`: a tensor as a NumPy array, None where it is traced or symbolic.
-- `lstm_sequence(...)`, `gru_sequence(...)`: the backend's own kernel of the recurrent layers.
-- `ready(layer, args, kwargs)`: whether a layer called within another one's call need only be called (see `layers.nested`).
-- `crossentropies(...)`: of tokens, as a kernel with its own gradient, or None where the `keras.ops` form is as fast.
-- `unroll(...)`: a recurrence of any step function that ends early and can be differentiated.
-- `StepMixin`: `train_step` and `test_step` (see `step.py`).
+`reference.py` lists and documents the names, and has each of them in `keras.ops`. The module of the backend that
+`KERAS_BACKEND` chose (`jax.py`, `tensorflow.py`, `torch.py`) comes first; what it does not define is taken from the reference.
+Any other backend that Keras loads (NumPy, OpenVINO) runs on the reference alone: forward passes and decoding, no training.
+A file `<name>.py` here makes such a backend faster, or lets it train.
 """
 
 from k3seq.runtime import backend_check
 
 backend_check.check()  # before anything imports keras
 
-
 import importlib
+import importlib.util
+from typing import TYPE_CHECKING
 
 import keras
 
-from k3seq.errors import UsageError
+from k3seq.backend import reference
 
-NAMES = ("jax", "tensorflow", "torch")
+if TYPE_CHECKING:
+    from k3seq.backend.reference import *  # noqa: F403 - the names, once, with their types
+else:
+    _place = f"k3seq.backend.{keras.backend.backend()}"
+    _module = importlib.import_module(_place) if importlib.util.find_spec(_place) else reference
+    globals().update({name: getattr(_module, name, getattr(reference, name)) for name in reference.__all__})
 
-if keras.backend.backend() not in NAMES:
-    raise UsageError(f"Expected KERAS_BACKEND to be one of {', '.join(NAMES)}. Received: {keras.backend.backend()}")
-
-_module = importlib.import_module(f"k3seq.backend.{keras.backend.backend()}")
-
-StepMixin = _module.StepMixin
-affine = _module.affine
-compiled = _module.compiled
-dense = _module.dense
-describe = _module.describe
-known = _module.known
-crossentropies = _module.crossentropies
-gru_sequence = _module.gru_sequence
-lstm_sequence = _module.lstm_sequence
-ready = _module.ready
-synchronize = _module.synchronize
-unroll = _module.unroll
-value_and_grad = _module.value_and_grad
-
-__all__ = [
-    "NAMES",
-    "StepMixin",
-    "affine",
-    "compiled",
-    "crossentropies",
-    "dense",
-    "describe",
-    "known",
-    "lstm_sequence",
-    "ready",
-    "synchronize",
-    "unroll",
-    "value_and_grad",
-]
+__all__ = reference.__all__

@@ -1,56 +1,49 @@
-"""JAX: state goes in and comes out, and the whole step is one jitted function."""
+"""JAX: the state is an argument and a result, and the whole step is one jitted function. See `reference` for each name."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import keras
 import numpy as np
 from jax import numpy as jnp
+from jax.core import Tracer
 
+from k3seq.backend import keras_internals, reference
 from k3seq.backend.jax_recurrent import affine as affine
 from k3seq.backend.jax_recurrent import gru_sequence as gru_sequence
 from k3seq.backend.jax_recurrent import lstm_sequence as lstm_sequence
-from k3seq.backend.loop import eager_loop
 from k3seq.backend.step import StepContract, counted, unpack
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray, Nested, Tensor
 
 
-def describe():
-    """What runs here: a dict of backend, version, keras, devices, jit (what `jit_compile="auto"` means) and kernels."""
+def describe() -> dict[str, Any]:
+    """Backend, version, keras, devices, jit and kernels."""
     return {
         "backend": "jax",
         "version": jax.__version__,
         "keras": keras.__version__,
         "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
         "jit": True,
-        "kernels": {f"{name}_sequence": "lax.scan with a backward pass of its own" for name in ("lstm", "gru")},
+        "kernels": {f"{name}_sequence": "lax.scan with its own backward pass" for name in ("lstm", "gru")},
     }
 
 
-def synchronize(value):
+def synchronize(value: Nested) -> Nested:
     """Waits until every tensor in `value` is computed; returns `value`."""
     return jax.block_until_ready(value)
 
 
-def value_and_grad(function, aux=False):
-    """A function of the same arguments that returns (value, gradient for the first argument).
-
-    Args:
-        function: pure; from a nested structure of float tensors, and more arguments, to a scalar.
-        aux: the function returns (scalar, anything else), and that pair stands in the place of the value.
-    """
+def value_and_grad(function: Callable[..., Any], aux: bool = False) -> Callable[..., Any]:
+    """`jax.value_and_grad`."""
     return jax.value_and_grad(function, has_aux=aux)
 
 
-def compiled(function, variables=(), jit=None):
-    """A fast form of a pure function of nested tensors.
-
-    Args:
-        function: reads `variables`, changes none of them.
-        variables: the Keras variables whose present values each call shall see.
-        jit: compile with XLA; None: the backend's default (True here).
-
-    Returns:
-        A callable with `compilations()`, how often it was compiled (once per structure, shapes and dtypes).
-    """
+def compiled(function: Callable[..., Any], variables: Sequence[Any] = (), jit: bool | None = None) -> Callable[..., Any]:
+    """`jax.jit` of `function`, with the values of `variables` as arguments, unless `jit` is False. It is compiled once for each
+    structure, shapes and dtypes."""
     counter = [0]
 
     def pure(values, *args):
@@ -62,51 +55,33 @@ def compiled(function, variables=(), jit=None):
     def call(*args):
         return fast([variable.value for variable in variables], *args)
 
-    call.compilations = lambda: counter[0]
+    call.compilations = lambda: counter[0]  # pyright: ignore[reportFunctionMemberAccess] - as in `reference`
     return call
 
 
-def ready(layer, args, kwargs):
-    """Whether a layer need only be called: no; a call is traced once, and Keras may do around it what it does."""
-    return False
-
-
-crossentropies = None
-
-
-def dense(gradient):
-    """A gradient with one value per weight: as it is here."""
-    return gradient
-
-
-def known(value):
+def known(value: Any) -> NDArray[Any] | None:
     """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
-    return None if isinstance(value, (jax.core.Tracer, keras.KerasTensor)) else np.asarray(value)
+    return None if isinstance(value, (Tracer, keras.KerasTensor)) else np.asarray(value)
 
 
-def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
-    """Steps a recurrence while `going(carry)` holds, at most `length` times, differentiable: a scan
-    under a trace (where a step after the end costs nothing), a Python loop outside of one.
-
-    Args:
-        step: (time, now, carry) -> (carry, output): time an int32 scalar, now the part of `slices` at that time; structure,
-            shapes and dtypes of carry do not change, output is like `blank`.
-        going: carry -> bool scalar.
-        carry: nested structure of tensors.
-        blank: nested structure of tensors, what stands in the place of the output of a step that does not run.
-        length: int, None for no limit (an eager loop only).
-        slices: nested structure of tensors (length, ...), or None. whole: give `length` outputs also where the loop is eager.
-
-    Returns:
-        (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
-    """
-    if not isinstance(jnp.add(0, 0), jax.core.Tracer):
-        return eager_loop(step, going, carry, blank, length, slices, whole)
+def unroll(
+    step: Callable[[Tensor, Nested, Nested], tuple[Nested, Nested]],
+    going: Callable[[Nested], Tensor],
+    carry: Nested,
+    blank: Nested,
+    length: Any = None,
+    slices: Nested = None,
+    whole: bool = False,
+) -> tuple[Nested, Nested]:
+    """A scan under a trace, where a step after the end costs nothing; the loop of the reference outside of one."""
+    if not isinstance(jnp.add(0, 0), Tracer):
+        return reference.unroll(step, going, carry, blank, length, slices, whole)
     if not isinstance(length, int):
         raise UsageError(f"Expected maximum_iterations to be an integer where JAX compiles the loop. Received: {length}")
 
-    def advance(carry, place):
-        return jax.lax.cond(going(carry), lambda: step(*place, carry), lambda: (carry, blank))
+    def advance(carry, time_and_slice):
+        time, now = time_and_slice
+        return jax.lax.cond(going(carry), lambda: step(time, now, carry), lambda: (carry, blank))
 
     return jax.lax.scan(advance, carry, (jnp.arange(length, dtype="int32"), slices), length)
 
@@ -118,23 +93,47 @@ def _current(variables, scope):
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
 
-    def _train_on(self, batch):
-        # Keras puts each array of a batch on the device by itself, twice, and sets every mean to zero by an operation: longer
-        # than a small model computes. The compiled step takes NumPy arrays as they are, the zeros among them.
-        plain = all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves(batch))
-        if not plain or keras.distribution.distribution() is not None:
-            return None
-        self._reset_other_metrics()
-        zeros = {id(v): np.zeros(v.shape, jnp.dtype(v.dtype)) for metric in self._own_metrics() for v in metric.variables}
+    @contextlib.contextmanager
+    def _variables_kept(self) -> Iterator[None]:
+        # Keras empties the variables during `fit` and `evaluate`.
+        variables = [*self.variables, *(self.optimizer.variables if self.optimizer else ()), *self.metrics_variables]
+        before = [(variable, keras_internals.stored_value(variable)) for variable in variables]
+        try:
+            yield
+        except BaseException:
+            self.jax_state_sync()
+            for variable, value in before:
+                if keras_internals.stored_value(variable) is None and value is not None and not value.is_deleted():
+                    keras_internals.store_value(variable, value)
+            raise
+
+    def train_on_batch(
+        self, x: Nested, y: Nested = None, sample_weight: Nested = None, class_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """As `keras.Model.train_on_batch`."""
+        # Keras puts each array of a batch on the device by itself, twice: that takes longer than a small model computes. The
+        # compiled step takes NumPy arrays as they are, also the zeros that the sums of the logs start from.
+        made = self.compiled and self.built and self.optimizer.built and self.train_function is not None
+        plain = all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in jax.tree.leaves((x, y, sample_weight)))
+        if not made or not plain or class_weight is not None or keras.distribution.distribution() is not None:
+            return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
+        for metric in self.metrics:
+            if metric is not self._sums:
+                metric.reset_state()
+        sums = self._sums.sums
         groups = self.trainable_variables, self.non_trainable_variables, self.optimizer.variables, self.metrics_variables
-        state = tuple([zeros[id(v)] if id(v) in zeros else v.value for v in variables] for variables in groups)
-        logs, state = self.train_function(state, iter([batch]))
+        zeros = np.zeros(sums.shape, "float32")
+        state = tuple([zeros if variable is sums else variable.value for variable in variables] for variables in groups)
+        step: Any = self.train_function
+        logs, state = step(state, iter([(x, y, sample_weight)]))
         for variables, values in zip(groups, state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        return logs
+        logs = {name: float(value) for name, value in logs.items()}
+        return logs if return_dict else keras_internals.logs_as_list(self, logs)
 
-    def train_step(self, state, data):
+    def train_step(self, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
+        """(logs, new state) of a batch; the state is what Keras' JAX trainer passes."""
         trainable, non_trainable, optimizer_variables, metrics = state
         metrics_before, non_trainable_before = metrics, non_trainable
         batch = unpack(data)
@@ -160,19 +159,20 @@ class StepMixin(StepContract):
         non_trainable, metrics = kept(non_trainable, non_trainable_before), kept(metrics, metrics_before)
         scope = self._metrics_scope(metrics)
         with scope:
-            for micro, forward in forwards:
-                self._record(micro, forward, keep)
-            self._record_step(norm, finite)
+            self._record(forwards, keep, norm, finite)
             logs = self._logs(training=True)
         return logs, (new_trainable, non_trainable, new_optimizer, _current(self.metrics_variables, scope))
 
-    def test_step(self, state, data):
+    def test_step(  # pyright: ignore[reportIncompatibleMethodOverride] - Keras' JAX trainer passes the state
+        self, state: Any, data: Any
+    ) -> tuple[dict[str, Tensor], Any]:
+        """(logs, new state) of an evaluated batch."""
         trainable, non_trainable, metrics = state
         batch = unpack(data)
         _, (forward, non_trainable, metrics) = self._stateless_forward(trainable, non_trainable, metrics, None, batch)
         scope = self._metrics_scope(metrics)
         with scope:
-            self._record(batch, forward)
+            self._record([(batch, forward)])
             logs = self._logs(training=False)
         return logs, (trainable, non_trainable, _current(self.metrics_variables, scope))
 

@@ -1,49 +1,38 @@
-"""Dense and recurrent layers on JAX: a `lax.scan` with a backward pass of its own.
+"""Dense and recurrent layers on JAX: a `lax.scan` with its own backward pass.
 
-XLA's own derivative of a scan adds up the gradients of the weights step by step and keeps every intermediate value of a step.
-Here a step keeps its states and gates alone, and the gradients of the weights and of the input are products over all steps
-after the loop. On a CPU the loop projects the input itself: added to a step from outside, the projection of all steps is read
-by index in the midst of the cell's arithmetic, which XLA then does not vectorise. On a GPU one product for all steps is faster.
+XLA's derivative of a scan adds up the gradients of the weights step by step and keeps every intermediate value of a step.
+Here a step keeps only its states and gates, and the gradients of the weights and of the input are products over all steps
+after the loop. On a CPU the loop projects the input inside each step. One product for all steps before the loop would be read
+by index amid the cell's arithmetic, which XLA then does not vectorise. On a GPU that one product is faster.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 from jax import numpy as jnp
 
+from k3seq.typing import Tensor
 
-def affine(x, kernel, bias=None):
-    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None.
 
-    XLA on a CPU takes twice as long for the kernel's gradient where more than one axis of the rows is summed over.
-    """
+def affine(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ kernel + bias` as one product of all rows. With more than one axis of rows, XLA on a CPU takes twice as long for the
+    kernel's gradient."""
     rows = x.reshape(-1, x.shape[-1]) @ kernel
     return (rows if bias is None else rows + bias).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
-def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
-    """All steps of an LSTM, gates in the order i, f, g, o. Reverse-mode derivatives only.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h, c: (b, d) initial states. kernel: (inputs, 4d). recurrent_kernel: (d, 4d). bias: (4d,).
-
-    Returns:
-        (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
-    """
+def lstm_sequence(
+    x: Tensor, lengths: Tensor | None, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All steps of an LSTM (see `reference`)."""
     return _sequence(_LSTM, x, lengths, (h, c), kernel, recurrent_kernel, (bias, jnp.zeros_like(bias)))
 
 
-def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
-    """All steps of a GRU, gates in the order z, r, h, the reset gate on the recurrent product. Reverse-mode derivatives only.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h: (b, d) initial state. kernel: (inputs, 3d). recurrent_kernel: (d, 3d). bias: (2, 3d).
-
-    Returns:
-        (outputs, h): (b, s, d), zero at padding; and the state after each row's last real step, (b, d).
-    """
+def gru_sequence(
+    x: Tensor, lengths: Tensor | None, h: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """All steps of a GRU (see `reference`)."""
     return _sequence(_GRU, x, lengths, (h,), kernel, recurrent_kernel, (bias[0], bias[1]))
 
 
@@ -59,25 +48,27 @@ def _gru_cell(gates, states):
     return (z * states[0] + (1 - z) * jnp.tanh(xh + jax.nn.sigmoid(xr + hr) * hh),)
 
 
-# A cell with what joins the projections of input and state to its gates, and what parts the gradient of the gates again.
-_LSTM = (_lstm_cell, jnp.add, lambda slope: (slope, slope))
-_GRU = (_gru_cell, lambda x, h: (x, h), lambda slope: slope)
+# A cell; the function from the projections of input and state to its gates; and from the gradient of the gates to those of the
+# two projections.
+_LSTM = (_lstm_cell, jnp.add, lambda gradient: (gradient, gradient))
+_GRU = (_gru_cell, lambda x, h: (x, h), lambda gradient: gradient)
 
 
 def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
     x = jnp.swapaxes(x, 0, 1)
     real = None if lengths is None else (jnp.arange(len(x))[:, None] < lengths[None])[:, :, None]
-    outputs, states = _scan(kind, x, real, states, kernel, recurrent_kernel, biases)
+    scanned: Any = _scan(kind, x, real, states, kernel, recurrent_kernel, biases)
+    outputs, states = scanned
     return jnp.swapaxes(outputs, 0, 1), *states
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _scan(kind, x, real, states, kernel, recurrent_kernel, biases):
     """x (s, b, inputs), real (s, b, 1) bool or None -> (outputs (s, b, d), states)."""
-    return _ahead(kind, x, real, states, kernel, recurrent_kernel, biases)[0]
+    return _forward(kind, x, real, states, kernel, recurrent_kernel, biases)[0]
 
 
-def _ahead(kind, x, real, states, kernel, recurrent_kernel, biases):
+def _forward(kind, x, real, states, kernel, recurrent_kernel, biases):
     _, join, _ = kind
 
     hoisted = jax.default_backend() != "cpu"
@@ -92,8 +83,8 @@ def _ahead(kind, x, real, states, kernel, recurrent_kernel, biases):
     return (outputs, last), (x, real, before, gates, kernel, recurrent_kernel)
 
 
-def _back(kind, kept, gradients):
-    _, _, part = kind
+def _backward(kind, kept, gradients):
+    _, _, split = kind
     x, real, before, gates, kernel, recurrent_kernel = kept
     of_outputs, of_states = gradients
 
@@ -101,12 +92,12 @@ def _back(kind, kept, gradients):
         of_output, real, before, gates = now
         _, pull = jax.vjp(partial(_step, kind, real), gates, before)
         of_gates, of_states = pull((of_states, of_output))
-        _, of_projected = part(of_gates)
+        _, of_projected = split(of_gates)
         of_h = of_states[0] + of_projected @ recurrent_kernel.T
         return (of_h, *of_states[1:]), of_gates
 
     of_states, of_gates = jax.lax.scan(retreat, of_states, (of_outputs, real, before, gates), reverse=True)
-    of_x, of_h = part(of_gates)
+    of_x, of_h = split(of_gates)
     return (
         affine(of_x, kernel.T),
         None,
@@ -117,7 +108,7 @@ def _back(kind, kept, gradients):
     )
 
 
-_scan.defvjp(_ahead, _back)
+_scan.defvjp(_forward, _backward)
 
 
 def _step(kind, real, gates, states):

@@ -1,17 +1,26 @@
-"""What the three train steps share: the contract with the model, and all arithmetic that is not differentiation.
+"""What the train steps of all backends share: the contract with the model, and all arithmetic that is not differentiation.
 
 A step is: losses of the batch -> gradient -> dense gradient -> global norm -> refuse or apply -> record. A backend's file
-writes only the differentiation and the way state travels; everything else stands here once.
+has only the differentiation and the way in which state is passed.
 """
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops, tree
-from keras.src.utils.python_utils import pythonify_logs
 
+from k3seq.backend import keras_internals
+from k3seq.backend.sums import OF_TRAINING, StepSums
 from k3seq.errors import UsageError
+from k3seq.typing import Nested, Tensor
+
+# x, y and sample_weight, as `fit` got them; y and sample_weight may be None.
+Batch = tuple[Nested, Nested, Nested]
 
 
-class StepContract:
+class StepContract(keras_internals.BesideModel):
     """Put `StepMixin` (a backend's subclass of this) before `keras.Model` to train with k3seq's step.
 
     `fit`, `evaluate`, `predict`, `train_on_batch`, callbacks, `add_loss`, regularisers, `compile(metrics=...)`, mixed precision
@@ -21,25 +30,21 @@ class StepContract:
     - the mean loss of an epoch weighs a batch by `batch_weight` (tokens in a seq2seq model), not by its rows;
     - `gradient_norm`, the global norm before clipping, and `refused`, the number of refused steps, are in the logs;
     - a step whose loss or gradient is not finite leaves weights, optimizer and other variables as they were;
-    - `step_options(gradient_accumulation_steps=n)` computes a batch as `n` micro-batches of consecutive rows, whose
-      gradients are weighted by
-      `batch_weight`, so that the update equals that of the whole batch in 1/n of the memory;
+    - `step_options(gradient_accumulation_steps=n)` computes a batch as `n` micro-batches of consecutive rows. Their gradients
+      are weighted by `batch_weight`: the update equals that of the whole batch, in 1/n of the memory;
     - an embedding's gradient on TensorFlow is made dense, so that repeated tokens are summed before Adam squares them;
     - a weight that the loss does not reach has gradient zero on every backend.
     """
 
-    loss_names = ("loss",)
+    loss_names: Sequence[str] = ("loss",)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._step_options = {"gradient_accumulation_steps": 1, "refuse_nonfinite": True}
-        named = self.loss_names if len(self.loss_names) > 1 else ()
-        self._loss_means = [keras.metrics.Mean(name=name) for name in named]
-        self._gradient_norm = keras.metrics.Mean(name="gradient_norm")
-        self._refused = keras.metrics.Sum(name="refused")
+        self._sums = StepSums(("loss", *(self.loss_names if len(self.loss_names) > 1 else ())))
 
-    def step_options(self, *, gradient_accumulation_steps=1, refuse_nonfinite=True):
-        """Sets how a training batch becomes an update; kept when the compiled model is saved.
+    def step_options(self, *, gradient_accumulation_steps: int = 1, refuse_nonfinite: bool = True) -> None:
+        """Sets how a training batch becomes an update. A saved compiled model keeps it.
 
         Args:
             gradient_accumulation_steps: int >= 1, micro-batches per update. At most the rows of a batch.
@@ -61,19 +66,21 @@ class StepContract:
             "gradient_accumulation_steps": gradient_accumulation_steps,
             "refuse_nonfinite": bool(refuse_nonfinite),
         }
-        self.train_function = None
+        self.train_function: Any = None
 
-    def compute_objective(self, x, y, sample_weight, training):
-        """The default objective: the loss and `add_loss` terms that `compile` knows. Returns ({"loss": scalar}, y_pred)."""
+    def compute_objective(
+        self, x: Nested, y: Nested, sample_weight: Nested, training: bool
+    ) -> tuple[dict[str, Tensor], Nested]:
+        """The default objective: the loss given to `compile` with all `add_loss` terms. Returns ({"loss": scalar}, y_pred)."""
         y_pred = self._outputs_of(x, training)
         return {"loss": self.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)}, y_pred
 
     def _outputs_of(self, x, training):
-        """`self(x, training=training)`; a backend may have it faster."""
+        """`self(x, training=training)`; a backend may override it with something faster."""
         return self(x, training=training)
 
-    def objective(self, x, y, sample_weight, training):
-        """Override to train on losses of your own.
+    def objective(self, x: Nested, y: Nested, sample_weight: Nested, training: bool) -> tuple[dict[str, Tensor], Nested]:
+        """Override to train on other losses than the one given to `compile`.
 
         Args:
             x, y, sample_weight: a batch, as `fit` got it; y and sample_weight may be None.
@@ -85,15 +92,15 @@ class StepContract:
         """
         raise NotImplementedError
 
-    def batch_weight(self, x, y, sample_weight):
-        """Weight of a batch among others in epoch means and among micro-batches, a float32 scalar: its rows by default."""
+    def batch_weight(self, x: Nested, y: Nested, sample_weight: Nested) -> Tensor:
+        """Weight of a batch in epoch means and among micro-batches, a float32 scalar: its number of rows by default."""
         return ops.cast(ops.shape(next(leaf for leaf in tree.flatten(x) if leaf is not None))[0], "float32")
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         config = super().get_compile_config()
         return {**config, "step_options": self._step_options} if config else config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         options = config.pop("step_options", None)
         super().compile_from_config(config)
         if options:
@@ -110,7 +117,7 @@ class StepContract:
                 raise UsageError(f"Expected losses named {sorted(self.loss_names)} from objective. Received: {sorted(losses)}")
             added = [ops.sum(ops.cast(loss, "float32")) for loss in self.losses]
             total = sum([ops.cast(losses[name], "float32") for name in self.loss_names] + added)
-        y_pred = None if self._compile_metrics is None else y_pred  # nobody else asks: a micro-batch need not keep it
+        y_pred = None if keras_internals.compiled_metrics(self) is None else y_pred  # so that a micro-batch need not keep it
         return ops.cast(total, "float32"), losses, y_pred, ops.cast(self.batch_weight(*batch), "float32")
 
     def _micro_batches(self, batch):
@@ -152,87 +159,71 @@ class StepContract:
         """Whether the step itself must guard the update; a LossScaleOptimizer does so on its own, and adapts its scale."""
         return self._step_options["refuse_nonfinite"] and not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
 
-    def _record(self, batch, forward, keep=True):
-        """Adds one (micro-)batch to the metrics; `keep` is False (a tensor under jit) for a refused step."""
-        total, losses, y_pred, weight = forward
-        self._count(self._loss_tracker, total, weight, keep)
-        for mean in self._loss_means:
-            self._count(mean, ops.cast(losses[mean.name], "float32"), weight, keep)
-        if y_pred is not None:
-            _, y, sample_weight = batch
-            self._compile_metrics.update_state(y, y_pred, sample_weight)
+    def _record(self, forwards, keep: Tensor = True, norm=None, finite: Tensor = True):
+        """Adds a step to the metrics.
 
-    def _record_step(self, norm, finite):
-        """Adds the step to the metrics; `finite` is a bool, a tensor under jit."""
-        self._count(self._gradient_norm, norm, 1.0, finite)
-        if finite is not True:
-            self._refused.update_state(1.0 - ops.cast(finite, "float32"))
-
-    def _count(self, mean, value, weight, keep):
-        """Adds a scalar to a mean where `keep`, a bool or, under jit, a tensor."""
+        Args:
+            forwards: [(micro-batch, result of `_losses_of`)].
+            keep: False for a refused step. finite: whether loss and gradient are finite. Bools; bool tensors under jit.
+            norm: the global norm of the gradient, None in evaluation.
+        """
+        rows = []
+        for (_, y, sample_weight), (total, losses, y_pred, weight) in forwards:
+            if y_pred is not None:
+                keras_internals.compiled_metrics(self).update_state(y, y_pred, sample_weight)
+            rows.append([total * weight, *(ops.cast(losses[n], "float32") * weight for n in self._sums.losses[1:]), weight])
+        *totals, weight = [sum(column[1:], column[0]) for column in zip(*rows, strict=True)]
         if keep is not True:
-            value, weight = ops.where(keep, value, 0.0), ops.where(keep, weight, 0.0)
-        mean.update_state(value, sample_weight=weight)
+            *totals, weight = [ops.where(keep, value, 0.0) for value in (*totals, weight)]
+        counted, refused = (0.0, 0.0) if norm is None else (1.0, 0.0)
+        if norm is not None and finite is not True:
+            counted = ops.cast(finite, "float32")
+            norm, refused = ops.where(finite, norm, 0.0), 1.0 - counted
+        norm = 0.0 if norm is None else norm
+        self._add(*totals, norm, refused, *[weight] * len(totals), counted, 0.0)
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        made = self.compiled and self.built and self.optimizer.built and self.train_function is not None
-        logs = self._train_on((x, y, sample_weight)) if made and class_weight is None else None
-        if logs is None:
-            return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
-        logs = pythonify_logs(logs)
-        return logs if return_dict else self._flatten_metrics_in_order(logs)
+    def _add(self, *values):
+        """`StepSums.update_state`; a backend may override it with something faster."""
+        self._sums.update_state(*values)
 
-    def _train_on(self, batch):
-        """The logs of a step of a model that is made, where a backend has it faster than Keras; None: Keras shall do it."""
-        return None
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; after an error the model keeps its weights."""
+        with self._variables_kept():
+            return super().fit(*args, **kwargs)
 
-    def reset_metrics(self):
-        self._reset_other_metrics()
-        for metric in self._own_metrics():
-            for variable in metric.variables:
-                self._zero(variable)
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; after an error the model keeps its weights."""
+        with self._variables_kept():
+            return super().evaluate(*args, **kwargs)
 
-    def _reset_other_metrics(self):
-        own = self._own_metrics()
-        for metric in self.metrics:
-            if metric not in own:
-                metric.reset_state()
+    def _variables_kept(self) -> contextlib.AbstractContextManager[None]:
+        """A context that gives the variables their values back after an error, where a backend needs it."""
+        return contextlib.nullcontext()
 
-    def _own_metrics(self):
-        """The metrics that the step keeps itself, all of them sums from zero."""
-        compiled = [] if self._loss_tracker is None else [self._loss_tracker]
-        return [*compiled, *self._loss_means, self._gradient_norm, self._refused]
-
-    def get_metrics_result(self):
-        own, logs = self._own_metrics(), {}
-        for metric in self.metrics:
-            found = self._result_of(metric) if metric in own else metric.result()
-            logs |= found if isinstance(found, dict) else {metric.name: found}
-        return logs
-
-    def _zero(self, variable):
-        """`variable.assign(0)`; a backend may have it faster: between any two batches it is done five times and more."""
-        variable.assign(0)
-
-    def _result_of(self, metric):
-        """`metric.result()` of an own one; a backend may have it faster."""
-        return metric.result()
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """`StepSums`, which has the loss, then those given to `compile`, and others; without Keras' own mean of the loss."""
+        others = [metric for metric in super().metrics if metric is not self._sums]
+        return [self._sums, *(m for m in others if m.name != "loss" or type(m) is not keras.metrics.Mean)]
 
     def _logs(self, training):
         logs = self.get_metrics_result()
-        if not training:
-            for metric in (self._gradient_norm, self._refused):
-                logs.pop(metric.name)
-        return logs
+        return {name: value for name, value in logs.items() if training or name not in OF_TRAINING}
+
+    def test_step(self, data: Any) -> dict[str, Tensor]:
+        """The logs of an evaluated batch."""
+        batch = unpack(data)
+        self._record([(batch, self._losses_of(batch, training=False))])
+        return self._logs(training=False)
 
 
-def unpack(data, convert=ops.convert_to_tensor):
-    """(x, y, sample_weight) of a batch, every leaf a tensor (an eager step is handed NumPy arrays)."""
-    batch = keras.utils.unpack_x_y_sample_weight(data)
-    return tree.map_structure(lambda leaf: None if leaf is None else convert(leaf), tuple(batch))
+def unpack(data: Any, convert: Callable[[Any], Tensor] = ops.convert_to_tensor) -> Batch:
+    """(x, y, sample_weight) of a batch, every leaf a tensor (an eager step is given NumPy arrays)."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    return tree.map_structure(lambda leaf: None if leaf is None else convert(leaf), (x, y, sample_weight))
 
 
-def counted(function, counter):
+def counted(function: Callable[..., Any], counter: list[int]) -> Callable[..., Any]:
     """`function` that adds one to `counter[0]` each time it is traced."""
 
     def traced(*args):

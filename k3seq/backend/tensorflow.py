@@ -1,22 +1,24 @@
-"""TensorFlow: a tape, gradients made dense, and `tf.cond` where a step may be refused."""
+"""TensorFlow: a tape, gradients made dense, and `tf.cond` where a step may be refused. See `reference` for each name."""
 
-import functools
 import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from k3seq.backend.loop import eager_loop
+from k3seq.backend import reference
 from k3seq.backend.step import StepContract, counted, unpack
 from k3seq.backend.tensorflow_recurrent import affine as affine
 from k3seq.backend.tensorflow_recurrent import gru_sequence as gru_sequence
 from k3seq.backend.tensorflow_recurrent import lstm_sequence as lstm_sequence
+from k3seq.typing import NDArray, Nested, Tensor
 
 
-def describe():
-    """What runs here: a dict of backend, version, keras, devices, jit (what `jit_compile="auto"` means) and kernels."""
+def describe() -> dict[str, Any]:
+    """Backend, version, keras, devices, jit and kernels."""
     devices = [device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices()]
     return {
         "backend": "tensorflow",
@@ -24,11 +26,11 @@ def describe():
         "keras": keras.__version__,
         "devices": devices,
         "jit": any(name.startswith("GPU") for name in devices),
-        "kernels": {f"{n}_sequence": "tf.while_loop with a backward pass of its own" for n in ("lstm", "gru")},
+        "kernels": {f"{n}_sequence": "tf.while_loop with its own backward pass" for n in ("lstm", "gru")},
     }
 
 
-def synchronize(value):
+def synchronize(value: Nested) -> Nested:
     """Waits until every tensor in `value` is computed; returns `value`."""
     for leaf in tree.flatten(value):
         if tf.is_tensor(leaf):
@@ -36,13 +38,8 @@ def synchronize(value):
     return value
 
 
-def value_and_grad(function, aux=False):
-    """A function of the same arguments that returns (value, gradient for the first argument).
-
-    Args:
-        function: pure; from a nested structure of float tensors, and more arguments, to a scalar.
-        aux: the function returns (scalar, anything else), and that pair stands in the place of the value.
-    """
+def value_and_grad(function: Callable[..., Any], aux: bool = False) -> Callable[..., Any]:
+    """A tape around the call; the gradients are dense, and zero where `function` does not depend on a tensor."""
 
     def differentiate(x, *args):
         x = tree.map_structure(tf.convert_to_tensor, x)
@@ -55,41 +52,25 @@ def value_and_grad(function, aux=False):
     return differentiate
 
 
-def compiled(function, variables=(), jit=None):
-    """A fast form of a pure function of nested tensors.
-
-    Args:
-        function: reads `variables`, changes none of them.
-        variables: the Keras variables whose present values each call shall see (a `tf.function` always sees them).
-        jit: compile with XLA; None: the backend's default (False here: a plain graph).
-
-    Returns:
-        A callable with `compilations()`, how often it was compiled (once per structure, shapes and dtypes).
-    """
+def compiled(function: Callable[..., Any], variables: Sequence[Any] = (), jit: bool | None = None) -> Callable[..., Any]:
+    """A `tf.function`, compiled with XLA where `jit` is True; None: a plain graph. It is traced once for each structure, shapes
+    and dtypes, and always sees the present values of `variables`."""
     counter = [0]
     fast = tf.function(counted(function, counter), jit_compile=bool(jit), autograph=False)
 
     def call(*args):
         return fast(*tree.map_structure(tf.convert_to_tensor, args))
 
-    call.compilations = lambda: counter[0]
+    call.compilations = lambda: counter[0]  # pyright: ignore[reportFunctionMemberAccess] - as in `reference`
     return call
 
 
-def ready(layer, args, kwargs):
-    """Whether a layer need only be called: no; a call is traced once, and Keras may do around it what it does."""
-    return False
-
-
-crossentropies = None
-
-
-def dense(gradient):
-    """A gradient with one value per weight: slices of an embedding summed over repeated ids; None stays None."""
+def dense(gradient: Tensor) -> Tensor:
+    """The slices of an embedding's gradient summed over repeated ids; None stays None."""
     return None if gradient is None else tf.convert_to_tensor(gradient)
 
 
-def known(value):
+def known(value: Any) -> NDArray[Any] | None:
     """The value as a NumPy array, or None where it is not known yet: inside a trace, or symbolic."""
     if isinstance(value, keras.KerasTensor):
         return None
@@ -98,36 +79,30 @@ def known(value):
     return np.asarray(value)
 
 
-def unroll(step, going, carry, blank, length=None, slices=None, whole=False):
-    """Steps a recurrence while `going(carry)` holds, at most `length` times, differentiable: a
-    `tf.while_loop` in a graph, a Python loop outside of one.
-
-    Args:
-        step: (time, now, carry) -> (carry, output): time an int32 scalar, now the part of `slices` at that time; structure,
-            shapes and dtypes of carry do not change, output is like `blank`.
-        going: carry -> bool scalar.
-        carry: nested structure of tensors.
-        blank: nested structure of tensors, what stands in the place of the output of a step that does not run.
-        length: int, None for no limit, or a scalar tensor in a graph.
-        slices: nested structure of tensors (length, ...), or None. whole: give `length` outputs also where the loop is eager.
-
-    Returns:
-        (carry, outputs): outputs (steps, ...), the steps that ran, or all `length` of them where `whole` or traced.
-    """
+def unroll(
+    step: Callable[[Tensor, Nested, Nested], tuple[Nested, Nested]],
+    going: Callable[[Nested], Tensor],
+    carry: Nested,
+    blank: Nested,
+    length: Any = None,
+    slices: Nested = None,
+    whole: bool = False,
+) -> tuple[Nested, Nested]:
+    """A `tf.while_loop` in a graph, where `length` may be a scalar tensor; the loop of the reference outside of one."""
     if tf.executing_eagerly():
-        return eager_loop(step, going, carry, blank, length, slices, whole)
+        return reference.unroll(step, going, carry, blank, length, slices, whole)
     blanks, states = tree.flatten(blank), [tf.convert_to_tensor(leaf) for leaf in tree.flatten(carry)]
 
     def outputs_of(zero):
         if length is None:
             return tf.TensorArray(zero.dtype, 0, dynamic_size=True, element_shape=zero.shape)
         array = tf.TensorArray(zero.dtype, length, element_shape=zero.shape)
-        # a slot never written cannot be stacked where the batch is known only when the graph runs
+        # An entry that is never written cannot be stacked where the batch size is known only when the graph runs.
         return array.unstack(tf.repeat(zero[None], length, axis=0))
 
     def more(time, states, outputs):
-        on = going(tree.pack_sequence_as(carry, states))
-        return on if length is None else tf.logical_and(time < length, on)
+        continues = going(tree.pack_sequence_as(carry, states))
+        return continues if length is None else tf.logical_and(time < length, continues)
 
     def advance(time, states, outputs):
         now = None if slices is None else tree.map_structure(lambda leaf: tf.gather(leaf, time), slices)
@@ -155,7 +130,8 @@ def _dense(gradients, sources):
 class StepMixin(StepContract):
     __doc__ = StepContract.__doc__
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """The logs of a batch, whose update is applied."""
         batch = unpack(data)
         variables = [variable.value for variable in self.trainable_variables]
         before = [tf.identity(variable.value) for variable in self.non_trainable_variables]
@@ -182,28 +158,12 @@ class StepMixin(StepContract):
             apply()
         _restore(self.non_trainable_variables, before, keep)
         _restore(self.metrics_variables, metrics_before, keep)
-        for micro, forward in forwards:
-            self._record(micro, forward, keep)
-        self._record_step(norm, finite)
+        self._record(forwards, keep, norm, finite)
         return self._logs(training=True)
-
-    def _zero(self, variable):
-        variable.value.assign(_zeros(*variable.shape, dtype=variable.dtype), read_value=False)
-
-    def test_step(self, data):
-        batch = unpack(data)
-        self._record(batch, self._losses_of(batch, training=False))
-        return self._logs(training=False)
-
-
-@functools.cache
-def _zeros(*shape, dtype):
-    with tf.init_scope():
-        return tf.zeros(shape, dtype)
 
 
 def _restore(variables: list[keras.Variable], before, keep):
     """Gives variables their earlier values where `keep` is False."""
-    # A compiled loss makes its means in the first step: they were not there before, and begin at zero.
+    # A compiled loss makes its means in the first step: they have no earlier value, and start at zero.
     for variable, value in itertools.zip_longest(variables, before):
         variable.assign(tf.where(keep, variable.value, tf.zeros_like(variable.value) if value is None else value))

@@ -1,15 +1,19 @@
 """Dense and recurrent layers on TensorFlow: a `tf.while_loop` with its own backward pass, also over an unknown number of steps.
 
 TensorFlow's derivative of a loop puts every intermediate value of a step on a stack and adds up the gradients of the weights
-step by step. Here a step keeps its states and gates alone, and the gradients of the weights and of the input are products over
-all steps after the loop. Where the input is projected: see `jax_recurrent`.
+step by step. Here a step keeps only its states and gates, and the gradients of the weights and of the input are products over
+all steps after the loop. `jax_recurrent` says where the input is projected, and why.
 """
+
+from typing import Any
 
 import tensorflow as tf
 
+from k3seq.typing import Tensor
 
-def affine(x, kernel, bias=None):
-    """`x @ kernel + bias` as one product of all rows: x (..., inputs), kernel (inputs, units), bias (units,) or None."""
+
+def affine(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ kernel + bias` as one product of all rows."""
     rows = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), kernel)
     rows = rows if bias is None else tf.nn.bias_add(rows, bias)
     out = tf.reshape(rows, tf.concat([tf.shape(x)[:-1], [kernel.shape[-1]]], 0))
@@ -17,30 +21,18 @@ def affine(x, kernel, bias=None):
     return out
 
 
-def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
-    """All steps of an LSTM, gates in the order i, f, g, o; unlike `keras.ops.scan` also over steps whose number is known only
-    when the graph runs, as it is once `fit` has seen two lengths.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h, c: (b, d) initial states. kernel: (inputs, 4d). recurrent_kernel: (d, 4d). bias: (4d,).
-
-    Returns:
-        (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
-    """
+def lstm_sequence(
+    x: Tensor, lengths: Tensor | None, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All steps of an LSTM (see `reference`), whose number may be known only when the graph runs: so it is once `fit`
+    has seen two lengths, where `keras.ops.scan` fails."""
     return _sequence(_LSTM, x, lengths, (h, c), kernel, recurrent_kernel, (bias, tf.zeros_like(bias)))
 
 
-def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
-    """All steps of a GRU, gates in the order z, r, h, the reset gate on the recurrent product.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h: (b, d) initial state. kernel: (inputs, 3d). recurrent_kernel: (d, 3d). bias: (2, 3d).
-
-    Returns:
-        (outputs, h): (b, s, d), zero at padding; and the state after each row's last real step, (b, d).
-    """
+def gru_sequence(
+    x: Tensor, lengths: Tensor | None, h: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """All steps of a GRU (see `reference`)."""
     return _sequence(_GRU, x, lengths, (h,), kernel, recurrent_kernel, (bias[0], bias[1]))
 
 
@@ -56,12 +48,12 @@ def _gru_cell(gates, states):
     return (z * states[0] + (1 - z) * tf.tanh(xh + tf.sigmoid(xr + hr) * hh),)
 
 
-# A cell with what joins the projections of input and state to its gates.
+# A cell, and the function from the projections of input and state to its gates.
 _LSTM = (_lstm_cell, lambda x, h: (x + h,))
 _GRU = (_gru_cell, lambda x, h: (x, h))
 
 
-def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
+def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases) -> Any:
     _, join = kind
     steps, size = tf.shape(x)[1], states[0].shape[-1]
     ends = None if lengths is None else tf.cast(lengths, tf.int32)[:, None]
@@ -70,7 +62,7 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
         return None if ends is None else t < ends
 
     @tf.custom_gradient
-    def run(x, kernel, recurrent_kernel, bias, recurrent_bias, *states):
+    def loop(x, kernel, recurrent_kernel, bias, recurrent_bias, *states):
         x, gate_shape = tf.transpose(x, [1, 0, 2]), (x.shape[0], kernel.shape[1])
         hoisted = bool(tf.config.list_physical_devices("GPU"))
         inputs = _unstacked(affine(x, kernel, bias) if hoisted else x)
@@ -96,9 +88,10 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch((states, gates))
                     result = _step(kind, real(t), gates, states)
-                given_back = (tuple(of_states), of_output)
-                none = tf.UnconnectedGradients.ZERO  # an LSTM's h comes in through the gates alone
-                of_states, of_gates = tape.gradient(result, (states, gates), given_back, unconnected_gradients=none)
+                given_back: Any = (tuple(of_states), of_output)
+                zero = tf.UnconnectedGradients.ZERO  # a step depends on an LSTM's h only through the gates
+                pulled: Any = tape.gradient(result, (states, gates), given_back, unconnected_gradients=zero)
+                of_states, of_gates = pulled
                 of_h = of_states[0] + tf.matmul(of_gates[-1], recurrent)
                 return back + 1, (of_h, *of_states[1:]), _written(written, t, of_gates)
 
@@ -111,7 +104,8 @@ def _sequence(kind, x, lengths, states, kernel, recurrent_kernel, biases):
         outputs = tf.transpose(outputs, [1, 0, 2])
         return (outputs, *last), gradients
 
-    outputs, *states = run(x, kernel, recurrent_kernel, *biases, *states)
+    found: Any = loop(x, kernel, recurrent_kernel, *biases, *states)
+    outputs, *states = found
     outputs.set_shape((*x.shape[:2], size))
     return outputs, *states
 
@@ -128,7 +122,7 @@ def _step(kind, real, gates, states):
 def _loop(body, states, shapes, steps):
     """(states, outputs of all steps) of `body(t, states, arrays)` for t in 0..steps; an output has one of `shapes`."""
     arrays = tuple(tf.TensorArray(states[0].dtype, steps, element_shape=shape) for shape in shapes)
-    invariant = (tf.TensorShape([]), tuple(state.shape for state in states), (tf.TensorShape(None),) * len(arrays))
+    invariant: Any = (tf.TensorShape([]), tuple(state.shape for state in states), (tf.TensorShape(None),) * len(arrays))  # pyright: ignore[reportArgumentType] - unknown rank
     begin = (tf.constant(0), tuple(states), arrays)
     _, states, arrays = tf.while_loop(lambda t, *_: t < steps, body, begin, invariant, maximum_iterations=steps)
     return states, [array.stack() for array in arrays]

@@ -1,11 +1,14 @@
-"""Cross-entropies of tokens on PyTorch, differentiated as a whole."""
+"""Cross-entropies of tokens on PyTorch as one function with its own gradient."""
 
 import torch
 from torch.autograd.function import once_differentiable
 
+from k3seq.backend import reference
+from k3seq.typing import Tensor
+
 
 class _Crossentropies(torch.autograd.Function):
-    # Autograd would fill a gradient of the log-probabilities with zeros, write the chosen ones into it and go over it again.
+    # Autograd would make the gradient of the log-probabilities in three passes: zeros, the chosen tokens, softmax.
 
     @staticmethod
     def forward(ctx, logits, index, smoothing):
@@ -28,8 +31,10 @@ class _Crossentropies(torch.autograd.Function):
         return found.mul_(gradients).scatter_add_(-1, index, gradients * (ctx.smoothing - 1.0)), None, None
 
 
-def crossentropies(labels, logits, smoothing):
-    """Cross-entropy of every token; labels (b, t) int ids, logits (b, t, v) float32, smoothing a float -> (b, t) float32."""
+def crossentropies(labels: Tensor, logits: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of every token (see `reference`), of ids in one function with its own gradient."""
+    if labels.ndim == logits.ndim:
+        return reference.crossentropies(labels, logits, smoothing)
     index = labels.long()
     index = torch.where(index < 0, index + logits.shape[-1], index)[..., None]  # as `keras.ops` reads a label of weight 0
     return _Crossentropies.apply(logits, index, smoothing)

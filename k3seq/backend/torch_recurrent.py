@@ -1,32 +1,30 @@
 """Recurrent layers on PyTorch: the fused kernels of ATen, where their conditions hold."""
 
+from typing import Any
+
 import torch
 
+from k3seq.typing import Tensor
 
-def lstm_sequence(x, lengths, h, c, kernel, recurrent_kernel, bias):
-    """All steps of an LSTM in one fused call (`torch.lstm`), gates in the order i, f, g, o.
 
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h, c: (b, d) initial states. kernel: (inputs, 4d). recurrent_kernel: (d, 4d). bias: (4d,).
-
-    Returns:
-        (outputs, h, c): (b, s, d), zero at padding; and the states after each row's last real step, (b, d).
-    """
+def lstm_sequence(
+    x: Tensor, lengths: Tensor | None, h: Tensor, c: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All steps of an LSTM in one fused call, `torch.lstm` (see `reference`)."""
     if lengths is not None and x.device.type == "cpu":
         return _held_lstm(x, lengths, h, c, kernel, recurrent_kernel, bias)
     weights = [kernel.T, recurrent_kernel.T, bias, torch.zeros_like(bias)]
     return _fused(torch.lstm, x, lengths, (h, c), weights)
 
 
-# What is added to the gates at padding: beside it every other term is small, and it fits into float16.
+# Added to the gates at padding. It is far larger than any other term, and fits into float16.
 _HOLD = 1e4
 
 
 def _held_lstm(x, lengths, h, c, kernel, recurrent_kernel, bias):
-    """`lstm_sequence` over whole rows, padding included: one more input is 1 at padding, and closes i and opens f there.
+    """`lstm_sequence` over whole rows, padding included: an additional input is 1 at padding, where it closes i and opens f.
 
-    On a CPU torch runs whole rows in oneDNN's kernel, forward and backward, and packed ones in a loop of small operations.
+    On a CPU, torch runs whole rows in oneDNN's kernel, forward and backward, and packed rows in a loop of small operations.
     """
     d = h.shape[1]
     padding = (torch.arange(x.shape[1], device=x.device)[None] >= lengths[:, None])[:, :, None]
@@ -43,16 +41,10 @@ def _held_lstm(x, lengths, h, c, kernel, recurrent_kernel, bias):
     return outputs.masked_fill(padding, 0.0), h, c
 
 
-def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
-    """All steps of a GRU in one fused call (`torch.gru`), gates in the order z, r, h, the reset gate on the recurrent product.
-
-    Args:
-        x: (b, s, inputs) float. lengths: (b,) int, real steps of right-padded rows, or None when no row is padded.
-        h: (b, d) initial state. kernel: (inputs, 3d). recurrent_kernel: (d, 3d). bias: (2, 3d).
-
-    Returns:
-        (outputs, h): (b, s, d), zero at padding; and the state after each row's last real step, (b, d).
-    """
+def gru_sequence(
+    x: Tensor, lengths: Tensor | None, h: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """All steps of a GRU in one fused call, `torch.gru` (see `reference`)."""
 
     def torch_order(weight):  # r, z, h
         z, r, candidate = weight.chunk(3, -1)
@@ -62,18 +54,18 @@ def gru_sequence(x, lengths, h, kernel, recurrent_kernel, bias):
     return _fused(torch.gru, x, lengths, (h,), weights)
 
 
-def _fused(kernel, x, lengths, states, weights):
-    """(outputs, *states) of a kernel of torch's: over whole rows, or packed where there are lengths."""
+def _fused(kernel, x, lengths, states, weights) -> Any:
+    """(outputs, *states) of `torch.lstm` or `torch.gru`: over whole rows, or packed rows where there are lengths."""
 
-    def hidden(order=slice(None)):
-        chosen = tuple(state[None, order] for state in states)
+    def hidden(order: Any = slice(None)):
+        chosen: Any = tuple(state[None, order] for state in states)
         return chosen if len(chosen) > 1 else chosen[0]
 
     options = (weights, True, 1, 0.0, torch.is_grad_enabled(), False)
     if lengths is None:
         outputs, *last = kernel(x, hidden(), *options, True)
         return outputs, *(state[0] for state in last)
-    # A packed row needs at least one step: an empty row takes one, whose results its initial state and zeros then replace.
+    # A packed row needs at least one step. An empty row takes one, and its results are then replaced: initial state and zeros.
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
     data, *last = kernel(packed.data, packed.batch_sizes, hidden(packed.sorted_indices), *options)
     back = packed.unsorted_indices

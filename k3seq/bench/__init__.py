@@ -3,7 +3,7 @@
     from k3seq.runtime import matrix
     from k3seq.bench import groups, run_benchmark
 
-    backends = matrix.load().backends
+    backends = matrix.load().training
     report = run_benchmark("quick", groups("quick", backends))
 
 Only `subjects.py` and `peers/` import keras or a framework. The process of a row imports them.

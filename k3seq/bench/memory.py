@@ -4,7 +4,10 @@ import resource
 import sys
 from pathlib import Path
 
-import psutil
+from k3seq.errors import require_extra
+
+with require_extra("bench"):
+    import psutil
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

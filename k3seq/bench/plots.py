@@ -6,6 +6,7 @@ from k3seq import report as pages
 from k3seq.bench import table as tables
 from k3seq.bench.noise import Change
 from k3seq.bench.work import OPTIONAL, Report
+from k3seq.errors import require_extra
 from k3seq.report import Cell, fold, log, picture, section, table, text
 
 COLORS = {"k3seq": "#1b6ca8", "own": "#1b6ca8", "keras": "#c1440e", "chunked loss": "#1b6ca8", "whole loss": "#c1440e"}
@@ -64,7 +65,8 @@ def _versions(rows):
 
 def _bars(rows):
     """A bar for each measured row; an empty list where no row was measured."""
-    from matplotlib.figure import Figure
+    with require_extra("report"):
+        from matplotlib.figure import Figure
 
     shown = [row for row in rows if row.median is not None]
     if not shown:
@@ -102,7 +104,8 @@ def _table(rows):
 
 def _scaling(rows):
     """Time and memory against each axis, with a line for each backend and implementation."""
-    from matplotlib.figure import Figure
+    with require_extra("report"):
+        from matplotlib.figure import Figure
 
     parts = []
     for axis in dict.fromkeys(axis for row in rows for axis in row.work.at):

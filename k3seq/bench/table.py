@@ -4,11 +4,13 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from k3seq.bench.noise import Change
 from k3seq.bench.work import Report, Row, mode
+from k3seq.errors import require_extra
+
+with require_extra("bench"):
+    from rich.table import Table
+    from rich.text import Text
 
 COLUMNS = ("row", "median", "ratio", "spread", "cpu", "tokens/s", "first", "memory", "parity")
 CHANGES = (

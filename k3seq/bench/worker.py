@@ -57,7 +57,7 @@ def prepare(payload: dict[str, Any], clock: Callable[[], float] = time.perf_coun
         "first_peak": memory.peak(),
         "losses": losses,
         "tokens": None if running.tokens is None else float(running.tokens(value)),
-        "about": running.about | {"pid": os.getpid(), "memory_kept": kept_memory.kept},
+        "about": running.about | {"pid": os.getpid(), "memory_kept": kept_memory.kept_by_environment()},
     }
 
 

@@ -1,26 +1,32 @@
 """`k3seq backends`: which backends are installed, their versions, devices and recurrent kernels."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from k3seq.commands.consoles import log_console, results_console
 from k3seq.runtime import matrix, workers
 
 TIMEOUT = 180.0  # the first import of a framework on a slow disk
 
 
-def describe(payload):
-    """Runs in the launched process."""
+def describe(payload: None) -> dict[str, Any]:
+    """`k3seq.backend.describe()`, called in a worker."""
     from k3seq import backend
 
     return backend.describe()
 
 
-def backends(names=()):
-    """Asks every backend in a process of its own and prints a table, and one of the kernels that recurrent layers take.
+def backends(names: Iterable[str] = ()) -> dict[str, Any]:
+    """Starts a process for each backend and prints their versions and devices, and the kernels that recurrent layers use.
 
     Args:
         names: the backends to show; none means all of the matrix.
+
     Returns:
-        `{"backends": {name: {"status", "version", "tested", "install", "kernels", ...}}, "exit_code"}`; `status` is
-        `installed`, `missing` or `broken` (installed, but it does not start: `message` and `stderr` say why, exit code 1).
+        `{"backends": {name: {"status", "version", "tested", "trains", "install", "kernels", ...}}, "exit_code"}`; `status` is
+        `installed`, `missing` or `broken` (installed, but it does not start: `message` and `stderr` hold the reason, exit
+        code 1).
+
     Raises:
         UsageError: a name that is not in the matrix.
     """
@@ -32,7 +38,8 @@ def backends(names=()):
     with log_console().status(f"Starting {', '.join(entries)}"):
         answers = workers.launch_all(list(entries), f"{__name__}:describe", None, TIMEOUT, backends=known, workers=len(entries))
     for name, entry in entries.items():
-        row = {"version": matrix.installed(name, known), "tested": entry.version or None, "install": entry.install}
+        row = {"version": matrix.installed(name, known), "tested": entry.version or None}
+        row |= {"trains": entry.trains, "install": entry.install}
         answer = answers[name]
         if not isinstance(answer, workers.Failure):
             found[name] = row | {"status": "installed"} | answer
@@ -41,14 +48,15 @@ def backends(names=()):
         else:
             found[name] = row | {"status": "broken", "message": answer.message, "stderr": answer.stderr}
     table = Table(title="Backends")
-    for column in ("backend", "status", "version", "tested", "keras", "devices", "jit"):
+    for column in ("backend", "status", "version", "tested", "keras", "trains", "devices", "jit"):
         table.add_column(column, overflow="fold")
     for name, row in found.items():
         what = {"missing": row["install"], "broken": row.get("message")}.get(row["status"]) or _devices(row)
-        columns = (name, row["status"], row["version"], row["tested"], row.get("keras"), what, row.get("jit"))
+        trains = "yes" if row["trains"] else "no"
+        columns = (name, row["status"], row["version"], row["tested"], row.get("keras"), trains, what, row.get("jit"))
         table.add_row(*("" if c is None else str(c) for c in columns))
     results_console().print(table)
-    kernels = Table(title="What a recurrent layer runs on (layer.explain() says it of one layer)")
+    kernels = Table(title="Kernels of recurrent layers (layer.explain() shows those of one layer)")
     for column in ("backend", "layer", "kernel"):
         kernels.add_column(column, overflow="fold")
     for name, row in found.items():

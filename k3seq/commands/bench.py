@@ -79,7 +79,7 @@ def bench(
     check_outputs({"--csv": csv, "--html": html})
     older = None if against is None else _older(Path(against))
     known = matrix.load()
-    chosen = {name: known.backend(name) for name in (backends or known.backends)}
+    chosen = {name: known.backend(name) for name in (backends or known.training)}
     if target is None:
         name = suite or "quick"
         found = benchmark.groups(name, chosen, jits)

@@ -19,7 +19,7 @@ def divergences(ids: Sequence[str] = (), backends: Sequence[str] = ()) -> dict[s
 
     Args:
         ids: of the divergences; none: all.
-        backends: names of the matrix; none: all of it. Backends that are not installed are left out.
+        backends: names of the matrix; none: all that train. Backends that are not installed are left out.
 
     Returns:
         `{"divergences": [{"id", "title", "kind", "backends": {name: {"status", "seen", "control"}}}], "exit_code"}`; the
@@ -30,7 +30,7 @@ def divergences(ids: Sequence[str] = (), backends: Sequence[str] = ()) -> dict[s
     """
     backends_file = matrix.load()
     entries = known.choose(ids)
-    names = [backends_file.backend(name).name for name in (backends or backends_file.backends)]
+    names = [backends_file.backend(name).name for name in (backends or backends_file.training)]
     with log_console().status(f"Starting {', '.join(names)}") as status:
         done = []
 

@@ -24,7 +24,7 @@ def choose_backend(name: str | None) -> str:
     """
     known = matrix.load()
     asked = name or os.environ.get("KERAS_BACKEND")
-    chosen = asked or next((n for n in known.backends if matrix.installed(n, known)), next(iter(known.backends)))
+    chosen = asked or next((n for n in known.training if matrix.installed(n, known)), next(iter(known.backends)))
     matrix.require(chosen, known)
     if not asked:
         print(f"k3seq: backend {chosen} (neither --backend nor KERAS_BACKEND is given)", file=sys.stderr)

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from k3seq.commands.consoles import results_console
-from k3seq.errors import UsageError
+from k3seq.errors import MissingPackage, UsageError
 from k3seq.runtime import matrix as matrix_file
 
 COUNTS = ("passed", "failed", "skipped", "xfailed")
@@ -20,36 +22,33 @@ ONCE = "once"
 _NO_TESTS = 5  # pytest's exit code
 
 
-def matrix(names=(), arguments=(), workers=None):
+def matrix(names: Iterable[str] = (), arguments: Sequence[str] = (), workers: int | None = None) -> dict[str, Any]:
     """Runs pytest in the working directory once per backend, output as it comes, and prints a table.
 
     With several backends, the tests marked `once` are a run apart, on the last of them, and a row of the table named `once`.
-    Runs at the same time share the cores, and each line of output begins with the name of its run.
+    Runs at the same time share the cores, and each line of output begins with the name of its run. A backend that does not
+    train runs the tests marked `inference`.
 
     Args:
         names: backends in the order to run them; none means all of the matrix.
         arguments: for pytest.
         workers: runs at a time; None: as many as there are cores.
+
     Returns:
         `{"backends": [{"backend", "passed", "failed", "skipped", "xfailed", "seconds", "exit", "note"}], "exit_code"}`. The
         exit code is 1 when a run failed, when a backend that is not optional is missing, or when no test ran at all.
+
     Raises:
         UsageError: a name that is not in the matrix, or pytest is not installed.
     """
-
     known = matrix_file.load()
     entries = [known.backend(name) for name in (names or known.backends)]
     if importlib.util.find_spec("pytest") is None:
-        raise UsageError('pytest is not installed. Install it with: pip install "k3seq[test]"')
+        raise MissingPackage('pytest is not installed. Install it with: pip install "k3seq[test]"')
     if workers is not None and workers < 1:
         raise UsageError(f"Expected --workers of at least 1. Received: {workers}")
-    there = [entry.name for entry in entries if matrix_file.installed(entry.name, known) is not None]
-    runs = {name: (name, list(arguments)) for name in there}
-    if len(there) > 1:
-        runs = {name: (name, and_marked(arguments, "not once")) for name in there[:-1]}
-        # Before the last backend: the first ones compile and take longest, so that the cores are evenly used to the end.
-        runs[ONCE] = there[-1], and_marked(arguments, "once")
-        runs[there[-1]] = there[-1], and_marked(arguments, "not once")
+    there = [entry for entry in entries if matrix_file.installed(entry.name, known) is not None]
+    runs = _runs([e.name for e in there if e.trains], [e.name for e in there if not e.trains], arguments)
     done = _all_tests(runs, min(workers or os.cpu_count() or 1, max(len(runs), 1)))
     rows = [
         done.get(entry.name) or {"backend": entry.name, "note": f"missing: {entry.install}", "ok": entry.optional}
@@ -63,7 +62,19 @@ def matrix(names=(), arguments=(), workers=None):
     return {"backends": rows, "exit_code": int(failed)}
 
 
-def and_marked(arguments, expression):
+def _runs(train, infer, arguments):
+    """`{name: (backend, arguments of pytest)}` in the order to start them, for backends that train and that only infer."""
+    runs = {name: (name, list(arguments)) for name in train}
+    if len(train) > 1:
+        *others, last = train
+        runs = {name: (name, and_marked(arguments, "not once")) for name in others}
+        # Before the last backend: the first ones compile and take longest, so that the cores are evenly used to the end.
+        runs[ONCE] = last, and_marked(arguments, "once")
+        runs[last] = last, and_marked(arguments, "not once")
+    return runs | {name: (name, and_marked(arguments, "inference")) for name in infer}
+
+
+def and_marked(arguments: Iterable[str], expression: str) -> list[str]:
     """The arguments of pytest with `expression` added to the marker expression that they hold."""
     kept, expressions = [], []
     waiting = iter(arguments)
@@ -132,9 +143,9 @@ def _tests(name, backend, arguments, prefix=None, running=None, defaults=None):
         return row | counts(report)
 
 
-def counts(report):
+def counts(report: Path) -> dict[str, int]:
     """Passed, failed (errors too), skipped and xfailed tests of a JUnit XML report."""
-    found = dict.fromkeys(COUNTS, 0)
+    found: dict[str, int] = dict.fromkeys(COUNTS, 0)
     for case in ElementTree.parse(report).iter("testcase"):
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:

@@ -45,9 +45,11 @@ def summary(name: str, depth: int = 1) -> dict[str, Json]:
 
 
 def rows(holder: Any, depth: int, level: int = 1) -> Iterator[dict[str, Any]]:
-    """The layers inside a model or layer, `depth` levels down, each before the layers inside it."""
-    held = getattr(holder, "layers", None)  # Keras has no public list of the layers inside a layer
-    for layer in holder._flatten_layers(include_self=False, recursive=False) if held is None else held:
+    """The layers of a model or layer in the order of creation, each before its sub-layers, `depth` levels down."""
+    from k3seq.backend.keras_internals import layers_of
+
+    held = getattr(holder, "layers", None)  # Keras has no public list for a layer that is no model
+    for layer in layers_of(holder, include_self=False, recursive=False) if held is None else held:
         yield {
             "path": layer.path or layer.name,  # a layer that was never built has no path
             "class": type(layer).__name__,

@@ -13,7 +13,7 @@ import numpy as np
 from k3seq.data.buckets import fitting, widths
 from k3seq.data.pairs import Pairs, check_on_error
 from k3seq.data.tokenizers import END, PAD, START
-from k3seq.errors import DataError, UsageError
+from k3seq.errors import DataError, UsageError, require_extra
 from k3seq.random.bits import Stream
 from k3seq.typing import NDArray, Tokenizer
 
@@ -154,7 +154,8 @@ class Batches:
 
     def epoch(self, number: int) -> Any:
         """An iterator over the batches of epoch `number` (0, 1, ...), with Grain's `get_state` and `set_state` to resume."""
-        import grain
+        with require_extra("data"):
+            import grain
 
         plan = self.plan(number)
         dataset = grain.MapDataset.source(plan).map(self._batch)

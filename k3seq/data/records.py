@@ -15,7 +15,7 @@ import numpy as np
 
 from k3seq.data.files import replacing
 from k3seq.data.pairs import check_on_error
-from k3seq.errors import DataError, UsageError
+from k3seq.errors import DataError, UsageError, require_extra
 from k3seq.typing import NDArray
 
 Example = Mapping[str, NDArray[Any] | list[int] | str]
@@ -60,7 +60,8 @@ def write_shards(
 
 
 def _write(paths, examples):
-    from array_record.python.array_record_module import ArrayRecordWriter
+    with require_extra("data"):
+        from array_record.python.array_record_module import ArrayRecordWriter
 
     writers, counts = [ArrayRecordWriter(str(path), _WRITE) for path in paths], [0] * len(paths)
     try:
@@ -192,7 +193,8 @@ class _OutOfRange(DataError):
 
 def pack(example: Example, number: int = 0) -> bytes:
     """The bytes of an example. Raises UsageError, which names `number`, for anything else."""
-    from safetensors.numpy import save
+    with require_extra("data"):
+        from safetensors.numpy import save
 
     tensors = {}
     for name, value in example.items():
@@ -211,7 +213,8 @@ def pack(example: Example, number: int = 0) -> bytes:
 
 def unpack(record: bytes) -> dict[str, Any]:
     """The example of such bytes, with its fields in alphabetical order."""
-    from safetensors.numpy import load
+    with require_extra("data"):
+        from safetensors.numpy import load
 
     tensors = load(bytes(record))
     return {
@@ -221,7 +224,8 @@ def unpack(record: bytes) -> dict[str, Any]:
 
 
 def _open(path):
-    from array_record.python.array_record_module import ArrayRecordReader
+    with require_extra("data"):
+        from array_record.python.array_record_module import ArrayRecordReader
 
     try:
         size = os.stat(path).st_size

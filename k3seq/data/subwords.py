@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from k3seq.data.tokenizer_base import END, PAD, START, UNKNOWN, Tokenizer, check_size, check_text, check_texts
-from k3seq.errors import DataError, UsageError
+from k3seq.errors import DataError, UsageError, require_extra
 
 # SentencePiece uses these six characters itself, or drops them: a noncharacter of Unicode stands for each. Where a text holds
 # such a noncharacter, _ESCAPE and a letter stand for it.
@@ -36,7 +36,8 @@ class SubwordTokenizer(Tokenizer):
     kind = "subword"
 
     def __init__(self, model: bytes):
-        import sentencepiece
+        with require_extra("data"):
+            import sentencepiece
 
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -62,7 +63,8 @@ class SubwordTokenizer(Tokenizer):
             UsageError: vocabulary_size is below 5 or too small for the characters, or texts is not an iterable of str.
             DataError: the texts hold no symbol.
         """
-        import sentencepiece
+        with require_extra("data"):
+            import sentencepiece
 
         check_size(vocabulary_size)
         written = (_escaped(part) for text in check_texts(texts) for part in _parts(text) if part.strip())

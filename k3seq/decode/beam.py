@@ -1,20 +1,21 @@
-"""Beam search: the best hypotheses that a limited number of live beams leads to.
+"""Beam search with separate lists of live beams and complete hypotheses.
 
-Live beams and complete hypotheses are kept apart. At each step the candidates are every live beam with every token, ranked by
-their log-probability. A candidate among the `beam_width` best that ends is complete: it gets its score, penalties
-included, once,
-and is kept if it is among the best complete ones so far. The best `beam_width` that do not end live on. What is alive after the
-last step is complete too. The search of a row ends when no live beam can still beat the worst that is kept, by the penalties'
-own bounds. Equal scores: the earlier beam, then the lower token first; of complete ones that which was complete first.
+At each step the candidates are all live beams with all tokens, ranked by log-probability. A candidate among the `beam_width`
+best that ends is complete. It is scored once, with penalties, and kept if it is among the best complete ones so far. The best
+`beam_width` candidates that do not end stay alive; after the last step they are complete too. The search of a row ends when the
+penalties' bounds show that no live beam can beat the worst hypothesis kept. Of equal candidates the earlier beam wins, then the
+lower token; of equal hypotheses the one that was complete first.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops, tree
 
-from k3seq.decode.loop import Decoder, alignments_of, count_before
+from k3seq.decode.decoder import Decoder, alignments_of, count_before
 from k3seq.decode.penalties import Penalty
 from k3seq.decode.processors import LOWEST, Context, log_probabilities, occurrences
 from k3seq.decode.ranking import first_best
@@ -26,13 +27,13 @@ MOST = 100_000  # beams of an exhaustive search
 
 @dataclass(frozen=True)
 class DiverseGroups:
-    """Searches in groups of beams; a later group is kept from the tokens that the earlier ones choose at the same step.
+    """Searches in groups of beams. A later group ranks the tokens lower that earlier groups choose at the same step.
 
-    Vijayakumar et al. 2016 (arXiv 1610.02424), Hamming diversity: `strength` is taken from a candidate's rank for each time an
-    earlier group has chosen its token. Scores are left alone: they stay the model's.
+    Vijayakumar et al. 2016 (arXiv 1610.02424), Hamming diversity: a candidate ranks lower by `strength` for each time that an
+    earlier group chose its token. The scores do not change.
 
     Args:
-        groups: number of groups, a divisor of the width. strength: at least 0.
+        groups: number of groups, a divisor of beam_width. strength: at least 0.
 
     Raises:
         UsageError: groups is below 1 or strength negative.
@@ -44,8 +45,8 @@ class DiverseGroups:
     def __post_init__(self):
         if isinstance(self.groups, bool) or not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
             raise UsageError(f"Expected groups of at least 1. Received: groups={self.groups!r}")
-        if not self.strength >= 0:
-            raise UsageError(f"Expected a diversity strength of at least 0. Received: strength={self.strength}")
+        if not 0 <= self.strength < float("inf"):
+            raise UsageError(f"Expected a finite diversity strength of at least 0. Received: strength={self.strength}")
 
 
 class BeamSearch(Decoder):
@@ -53,22 +54,33 @@ class BeamSearch(Decoder):
 
     Args:
         model, max_steps, start, end, jit: as in `Greedy`.
-        processors: those of `k3seq.decode.processors`, and besides penalties (`LengthPenalty`, `CoveragePenalty`), which are
-            applied to complete hypotheses in their order, and at most one `DiverseGroups`.
-        beam_width: live beams, at most the vocabulary; or "all": every hypothesis there is, for small vocabularies and
-        few steps.
-        n_best: hypotheses returned, at most the width; None: as many as beams, or 5 with "all".
+        processors: those of `k3seq.decode.processors`, penalties (`LengthPenalty`, `CoveragePenalty`), which score complete
+            hypotheses in their order, and at most one `DiverseGroups`.
+        beam_width: number of live beams, at most the vocabulary size; "all" searches every hypothesis, for small vocabularies
+            and few steps.
+        n_best: hypotheses returned, at most beam_width; None: beam_width, or 5 with "all".
 
     Raises:
-        UsageError: an argument is out of range (the width over the vocabulary: at the call), or a coverage penalty meets a
-            model whose state has no alignments.
+        UsageError: an argument is out of range (beam_width above the vocabulary size: at the call), or the state of the
+            model has no alignments for a coverage penalty.
 
     Example:
         search = BeamSearch(model, max_steps=20, beam_width=5, processors=[LengthPenalty(0.6), NoRepeat(3)])
         decoded = search({"source": source, "source_lengths": lengths})
     """
 
-    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=(), beam_width=5, n_best=None):
+    def __init__(
+        self,
+        model: Any,
+        max_steps: int,
+        start: int = 1,
+        end: int = 2,
+        jit: bool | None = None,
+        *,
+        processors: Sequence[Any] = (),
+        beam_width: int | str = 5,
+        n_best: int | None = None,
+    ):
         groups = [p for p in processors if isinstance(p, DiverseGroups)]
         self.penalties = [p for p in processors if isinstance(p, Penalty)]
         rest = [p for p in processors if not isinstance(p, (DiverseGroups, Penalty))]
@@ -82,15 +94,16 @@ class BeamSearch(Decoder):
             raise UsageError(
                 f"Expected one DiverseGroups, whose groups divide beam_width. Received: {groups}, beam_width={beam_width}"
             )
-        most = MOST if self.exhaustive else beam_width
-        n_best = min(5, most) if n_best is None and self.exhaustive else beam_width if n_best is None else n_best
+        most = MOST if self.exhaustive else int(beam_width)
+        if n_best is None:
+            n_best = min(5, most) if self.exhaustive else most
         if isinstance(n_best, bool) or not isinstance(n_best, (int, np.integer)) or not 1 <= n_best <= most:
             raise UsageError(f"Expected n_best in 1..{most}. Received: n_best={n_best!r}")
-        self.beam_width, self.n_best = (None if self.exhaustive else int(beam_width)), int(n_best)
+        self.beam_width, self.n_best = (0 if self.exhaustive else int(beam_width)), int(n_best)  # 0: not known yet
         self.diversity = groups[0] if groups else DiverseGroups(1, 0.0)
         self.covers = any(penalty.needs_coverage for penalty in self.penalties)
 
-    def __call__(self, source, prefix=None):
+    def __call__(self, source: Any, prefix: Any = None) -> Any:
         """Decodes a batch. Returns `Decoded` with k = n_best, best first.
 
         Args and errors as in `Greedy`.
@@ -119,7 +132,7 @@ class BeamSearch(Decoder):
         return self._results(carry)
 
     def _begin(self, inputs):
-        """What the loop carries. `r` are rows times groups, `w` the beams of a group, `m` the kept hypotheses of a group."""
+        """The loop's first carry. `r` is rows times groups, `w` the beams and `m` the kept hypotheses of a group."""
         rows, groups, steps = inputs["source"].shape[0], self.diversity.groups, self.max_steps
         beam_width = self._exhaustive_width(inputs) if self.exhaustive else self.beam_width
         r, w = rows * groups, beam_width // groups
@@ -151,8 +164,8 @@ class BeamSearch(Decoder):
         return carry
 
     def _exhaustive_width(self, inputs):
-        """As many beams as there are sequences without an end before the last step."""
-        # A compiler drops this step, of which only a shape is used.
+        """The number of sequences without an end before the last step."""
+        # Only a shape of this step is used, so a compiler drops it.
         state = self._begin_state(inputs, 1)
         token = ops.full((inputs["source"].shape[0],), self.start, dtype="int32")
         vocabulary = self._model_step(token, state)[0].shape[1]
@@ -173,16 +186,16 @@ class BeamSearch(Decoder):
         totals, chosen = self._best_candidates(totals)
         beams, tokens = chosen // vocabulary, chosen % vocabulary
         beams, tokens = ops.cast(beams, "int32"), ops.cast(tokens, "int32")
-        places = beams + ops.arange(r, dtype="int32")[:, None] * w  # of the candidates' beams among all r * w
+        places = beams + ops.arange(r, dtype="int32")[:, None] * w  # of the candidates' beams among r * w
         here = ops.arange(self.max_steps, dtype="int32") == index
         histories = {"tokens": ops.where(here, tokens[..., None], _rows(carry["tokens"], places))}
         coverage = None
         after = {"index": index + 1}
-        if "alignments" in carry:
-            aligned = alignments_of(state)
+        aligned = alignments_of(state)
+        if aligned is not None:
             after["alignments"] = ops.where(here[None, :, None], aligned[:, None, :], carry["alignments"])
             histories["path"] = ops.where(here, beams[..., None], _rows(carry["path"], places))
-        if self.covers:
+        if aligned is not None and self.covers:
             covered = carry["coverage"] + ops.cast(ops.reshape(aligned, (r, w, -1)), "float32")
             coverage = _rows(covered, places)
 
@@ -194,7 +207,7 @@ class BeamSearch(Decoder):
         finals = ops.where(complete, self._score(totals, index + 1, coverage, source_mask), LOWEST)
         after |= _keep(carry, finals, histories)
 
-        # The first that do not end, in the order of their ranks, which diversity may have made another than that of the scores.
+        # The first that do not end, by rank: with diversity the order of ranks is not that of the scores.
         live = ops.argsort(ranks + ops.where(ends, tokens.shape[1], 0), axis=1)[:, :w]
         after["scores"] = ops.take_along_axis(ops.where(ends, LOWEST, totals), live, axis=1)
         after["token"] = ops.reshape(ops.take_along_axis(tokens, live, axis=1), (-1,))

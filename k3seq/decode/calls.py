@@ -1,22 +1,35 @@
-"""Decoding in one call. What a call compiles is kept for as long as the model lives, and found again by the same options."""
+"""Decoding in one call. Compiled decoders are cached per model and options, for as long as the model lives."""
 
 import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from k3seq.decode.beam import BeamSearch
-from k3seq.decode.loop import Greedy
+from k3seq.decode.decoder import Decoded, Greedy
 from k3seq.decode.requests import as_inputs
 from k3seq.decode.sampling import Sample
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray, StepModel
 
-KEPT = 16  # decoders of one model; the one not used for longest goes first
+KEPT = 16  # decoders of one model; the least recently used is dropped first
 
 _decoders = weakref.WeakKeyDictionary()
 
 
 def beam_search(
-    model, source, beam_width=5, *, max_steps=None, processors=(), n_best=None, prefix=None, start=1, end=2, jit=None
-):
-    """The results of the highest score, by beam search.
+    model: Any,
+    source: Any,
+    beam_width: int | str = 5,
+    *,
+    max_steps: int | None = None,
+    processors: Sequence[Any] = (),
+    n_best: int | None = None,
+    prefix: Any = None,
+    start: int = 1,
+    end: int = 2,
+    jit: bool | None = None,
+) -> Decoded:
+    """Beam search: the results with the highest scores.
 
     Args:
         model: a trained model with `start` and `step`, such as those of `k3seq.models`, or an `Ensemble`.
@@ -38,12 +51,34 @@ def beam_search(
     return _decoder(BeamSearch, model, source, max_steps, start, end, jit, options)(source, prefix)
 
 
-def greedy(model, source, *, max_steps=None, processors=(), prefix=None, start=1, end=2, jit=None):
+def greedy(
+    model: Any,
+    source: Any,
+    *,
+    max_steps: int | None = None,
+    processors: Sequence[Any] = (),
+    prefix: Any = None,
+    start: int = 1,
+    end: int = 2,
+    jit: bool | None = None,
+) -> Decoded:
     """The most probable token at each step. Arguments as in `beam_search`; returns `Decoded` without the axis of hypotheses."""
     return _decoder(Greedy, model, source, max_steps, start, end, jit, dict(processors=tuple(processors)))(source, prefix)
 
 
-def sample(model, source, seed=0, *, samples=1, max_steps=None, processors=(), prefix=None, start=1, end=2, jit=None):
+def sample(
+    model: Any,
+    source: Any,
+    seed: int = 0,
+    *,
+    samples: int = 1,
+    max_steps: int | None = None,
+    processors: Sequence[Any] = (),
+    prefix: Any = None,
+    start: int = 1,
+    end: int = 2,
+    jit: bool | None = None,
+) -> Decoded:
     """Drawn results: the same for the same seed on every backend.
 
     Args:
@@ -59,7 +94,18 @@ def sample(model, source, seed=0, *, samples=1, max_steps=None, processors=(), p
     return _decoder(Sample, model, source, max_steps, start, end, jit, options)(source, seed, prefix)
 
 
-def stream(model, source, seed=None, *, max_steps=None, processors=(), prefix=None, start=1, end=2, jit=None):
+def stream(
+    model: Any,
+    source: Any,
+    seed: int | None = None,
+    *,
+    max_steps: int | None = None,
+    processors: Sequence[Any] = (),
+    prefix: Any = None,
+    start: int = 1,
+    end: int = 2,
+    jit: bool | None = None,
+) -> Iterator[NDArray[Any]]:
     """A generator of each step's tokens (b,) int32, as soon as they are known; it stops when every row has ended.
 
     Args:
@@ -79,7 +125,7 @@ def _decoder(kind, model, source, max_steps, start, end, jit, options):
     if max_steps is None:
         steps = as_inputs(source)["source"].shape[1]
         max_steps = min(2 * steps + 10, getattr(model, "target_limit", None) or 2 * steps + 10)
-    # A model that has got other weights since (a rebuilt layer) is another program.
+    # A model whose variables were replaced, by a rebuilt layer, needs another program.
     options_key = (kind, max_steps, start, end, jit, *options.values(), *map(id, model.variables))
     try:
         kept = _decoders.setdefault(model, {})
@@ -87,7 +133,7 @@ def _decoder(kind, model, source, max_steps, start, end, jit, options):
     except TypeError:  # a model that cannot be referred to weakly, or an option that cannot be a key
         return kind(model, max_steps, start, end, jit, **options)
     if decoder is None:
-        # The model holds its decoders: were they to hold it, neither would ever go.
+        # A weak reference: the model holds its decoders, and a cycle would keep both in memory.
         decoder = kind(weakref.proxy(model), max_steps, start, end, jit, **options)
     kept[options_key] = decoder
     while len(kept) > KEPT:
@@ -95,8 +141,8 @@ def _decoder(kind, model, source, max_steps, start, end, jit, options):
     return decoder
 
 
-def compilations(model):
-    """How often decoding by these functions has compiled something for a model; 0 on a backend that runs eagerly.
+def compilations(model: StepModel) -> int:
+    """How often these functions have compiled something for a model; 0 on a backend that runs eagerly.
 
     Raises:
         UsageError: the model cannot be referred to weakly, so that nothing is kept for it.

@@ -1,12 +1,15 @@
 """Several models that decode as one."""
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from keras import ops
 
-from k3seq.decode.loop import alignments_of
+from k3seq.decode.decoder import alignments_of
 from k3seq.errors import UsageError
+from k3seq.typing import State, Tensor
 
 MEANS = ("probabilities", "log_probabilities")
 
@@ -14,8 +17,8 @@ MEANS = ("probabilities", "log_probabilities")
 class Ensemble:
     """A model whose probabilities are the mean of those of its members, which may be of different classes.
 
-    It stands wherever a model does: `beam_search(Ensemble([first, second]), source)`. Where all members carry alignments over
-    equally many source positions, it carries their mean. Keep it for as long as it is used: what is compiled belongs to it.
+    Use it as a model: `beam_search(Ensemble([first, second]), source)`. Where all members have alignments over equally many
+    source positions, its state has their mean. Keep the object between calls: compiled programs are cached for it.
 
     Args:
         members: models of one vocabulary of the target. mean: "probabilities", or "log_probabilities": their geometric mean,
@@ -25,7 +28,7 @@ class Ensemble:
         UsageError: there is no member, mean is unknown, the weights do not fit, or (at the first step) the vocabularies differ.
     """
 
-    def __init__(self, members, mean="probabilities", weights=None):
+    def __init__(self, members: Sequence[Any], mean: str = "probabilities", weights: Any = None):
         self.members = tuple(members)
         weights = np.ones(len(self.members)) if weights is None else np.asarray(weights, "float64")
         if not self.members:
@@ -40,21 +43,21 @@ class Ensemble:
         # A variable that members share must be named once.
         self.variables = list({id(v): v for member in self.members for v in member.variables}.values())
 
-    def check(self, inputs):
-        """What each member's `check` says."""
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        """Calls the `check` of each member that has one."""
         for member in self.members:
             if hasattr(member, "check"):
                 member.check(inputs)
 
-    def start(self, inputs, steps):
+    def start(self, inputs: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """{"members": the state of each, and "alignments" where all have them}."""
         states = []
         for member in self.members:
-            room = {"steps": steps} if "steps" in inspect.signature(member.start).parameters else {}
-            states.append(member.start(inputs, **room))
+            arguments = {"steps": steps} if "steps" in inspect.signature(member.start).parameters else {}
+            states.append(member.start(inputs, **arguments))
         return self._state(states)
 
-    def step(self, tokens, state):
+    def step(self, tokens: Tensor, state: State) -> tuple[Any, dict[str, Any]]:
         """One step of every member: tokens (n,) int32 -> (log-probabilities (n, v), state)."""
         results = [member.step(tokens, own) for member, own in zip(self.members, state["members"], strict=True)]
         vocabularies = [logits.shape[-1] for logits, _ in results]
@@ -69,8 +72,8 @@ class Ensemble:
         return mixed, self._state([own for _, own in results])
 
     def _state(self, states):
-        aligned = [alignments_of(state) for state in states]
+        aligned = [a for a in map(alignments_of, states) if a is not None]
         state = {"members": states}
-        if all(a is not None for a in aligned) and len({a.shape[1] for a in aligned}) == 1:
+        if len(aligned) == len(states) and len({a.shape[1] for a in aligned}) == 1:
             state["alignments"] = sum(ops.cast(a, "float32") * float(w) for a, w in zip(aligned, self.weights, strict=True))
         return state

@@ -1,16 +1,17 @@
-"""What turns the log-probability of a whole hypothesis into the score that hypotheses are compared by.
+"""Penalties turn the log-probability of a complete hypothesis into the score that ranks it.
 
-A penalty has two functions. `score` is applied once, when a hypothesis is complete. `bound` is the best score that a
-hypothesis still growing can get, which tells beam search when to stop. Lengths count the end token where there is one: `|Y|`
-of the papers.
+A penalty has two functions. `score` is applied once, when a hypothesis is complete. `bound` is the best score that a live
+hypothesis can still get; beam search stops by it. Lengths count the end token: `|Y|` of the papers.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from k3seq.errors import UsageError
+from k3seq.typing import Tensor
 
 UNSEEN = 1e-6
 
@@ -24,7 +25,9 @@ class Penalty:
 
     needs_coverage = False
 
-    def score(self, scores, lengths, coverage, source_mask, max_steps):
+    def score(
+        self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, source_mask: Tensor | None, max_steps: int
+    ) -> Tensor:
         """Scores after the penalty, shaped like `scores`.
 
         Args:
@@ -34,8 +37,8 @@ class Penalty:
         """
         raise NotImplementedError
 
-    def bound(self, scores, length, max_steps):
-        """What scores (...) of hypotheses that have `length` tokens so far, and go on, can become at best."""
+    def bound(self, scores: Tensor, length: Any, max_steps: int) -> Tensor:
+        """The best final scores of live hypotheses with scores (...) and `length` tokens so far."""
         raise NotImplementedError
 
 
@@ -45,20 +48,32 @@ class LengthPenalty(Penalty):
 
     The length is that of the complete hypothesis, the end token counted once. A power above 0 favours long results, below 0
     short.
+
+    Raises:
+        UsageError: power is not finite, or (when decoding begins) too large for float32 at this length.
     """
 
     power: float
 
-    def score(self, scores, lengths, coverage, source_mask, max_steps):
+    def __post_init__(self):
+        if not np.isfinite(self.power):
+            raise UsageError(f"Expected a finite length power. Received: power={self.power}")
+
+    def score(
+        self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, source_mask: Tensor | None, max_steps: int
+    ) -> Tensor:
         return scores / self._divisor(lengths, max_steps)
 
-    def bound(self, scores, length, max_steps):
-        # Scores are at most 0 and only fall: the largest divisor ahead is the best case.
+    def bound(self, scores: Tensor, length: Any, max_steps: int) -> Tensor:
+        # Scores are at most 0 and only fall: the largest divisor still possible is the best case.
         return scores / self._divisor(max_steps if self.power > 0 else ops.minimum(length + 1, max_steps), max_steps)
 
     def _divisor(self, length, max_steps):
-        table = ((5.0 + np.arange(max_steps + 1)) / 6.0) ** self.power
-        return ops.take(ops.convert_to_tensor(table.astype("float32")), length, axis=0)
+        with np.errstate(over="ignore"):
+            table = (((5.0 + np.arange(max_steps + 1)) / 6.0) ** self.power).astype("float32")
+        if not (np.isfinite(table) & (table >= np.finfo("float32").tiny)).all():
+            raise UsageError(f"Expected a length power that float32 holds at {max_steps} steps. Received: power={self.power}")
+        return ops.take(ops.convert_to_tensor(table), length, axis=0)
 
 
 @dataclass(frozen=True)
@@ -69,21 +84,23 @@ class CoveragePenalty(Penalty):
     1e-6; padding is left out. The state of the model must carry `alignments`.
 
     Raises:
-        UsageError: weight is negative.
+        UsageError: weight is negative or not finite.
     """
 
     weight: float
     needs_coverage = True
 
     def __post_init__(self):
-        if not self.weight >= 0:
-            raise UsageError(f"Expected a coverage weight of at least 0. Received: weight={self.weight}")
+        if not 0 <= self.weight < float("inf"):
+            raise UsageError(f"Expected a finite coverage weight of at least 0. Received: weight={self.weight}")
 
-    def score(self, scores, lengths, coverage, source_mask, max_steps):
+    def score(
+        self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, source_mask: Tensor | None, max_steps: int
+    ) -> Tensor:
         logs = ops.log(ops.clip(coverage, UNSEEN, 1.0))
         if source_mask is not None:
             logs = ops.where(source_mask, logs, 0.0)
         return scores + self.weight * ops.sum(logs, axis=-1)
 
-    def bound(self, scores, length, max_steps):
+    def bound(self, scores: Tensor, length: Any, max_steps: int) -> Tensor:
         return scores

@@ -1,30 +1,31 @@
-"""What stands between a model's logits and the choice of a token: small objects `(logits, context) -> logits` in a list.
+"""Processors change a model's logits before a token is chosen: objects `(logits, context) -> logits` in a list.
 
-Two kinds, which a list may hold in any order:
+A list may hold two kinds in any order:
 
-- one that reshapes the distribution, such as `Temperature`: what it returns is normalised again;
-- a `Constraint`, which refuses tokens: what is left keeps the model's probability, so that a score is comparable with and
-  without it.
+- one that reshapes the distribution, such as `Temperature`: its result is normalised again;
+- a `Constraint`, which refuses tokens: the others keep the model's probability, so that scores with and without it compare.
 
-Any function `(logits, context) -> logits` is of the first kind. Ids and lengths count the tokens of the result: the start
-token is none of them, the end token is the last.
+Any function `(logits, context) -> logits` is of the first kind. Ids and lengths count the tokens of the result, without the
+start token and with the end token as the last.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras import ops
 
 from k3seq.errors import UsageError
+from k3seq.typing import Tensor
 
 LOWEST = float("-inf")
 
 
 class Context(NamedTuple):
-    """What a processor knows of the decoding. `n` are the hypotheses at work: rows times beams.
+    """The decoding so far, for a processor. `n` is the number of hypotheses: rows times beams.
 
     tokens: (n, max_steps) int32, the tokens so far, filled up with the end token.
-    step: () int32, how many they are.
+    step: () int32, the number of tokens so far.
     end: the end token.
     """
 
@@ -36,15 +37,15 @@ class Context(NamedTuple):
 class Constraint:
     """Refuses tokens. A subclass defines `allowed`; `check(vocabulary)` may refuse its own arguments."""
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         """bool (n, v), or what broadcasts to it, for logits (n, v) in which refused tokens are -inf already."""
         raise NotImplementedError
 
-    def __call__(self, logits, context):
+    def __call__(self, logits: Tensor, context: Context) -> Any:
         return ops.where(self.allowed(logits, context), logits, LOWEST)
 
 
-def log_probabilities(logits, processors, context, forced=None):
+def log_probabilities(logits: Tensor, processors: Sequence[Any], context: Context, forced: Tensor | None = None) -> Tensor:
     """Log-probabilities of the next token after the processors: (n, v) float32, -inf for refused tokens.
 
     Args:
@@ -64,8 +65,8 @@ def log_probabilities(logits, processors, context, forced=None):
     return allowed - ops.logsumexp(whole, axis=-1, keepdims=True)
 
 
-def occurrences(ids, counted, vocabulary):
-    """How often each id stands in a row: ids (n, t) int32 and counted (n, t) bool -> (n, vocabulary) int32."""
+def occurrences(ids: Any, counted: Tensor, vocabulary: int) -> Tensor:
+    """How often each id occurs in a row: ids (n, t) int32 and counted (n, t) bool -> (n, vocabulary) int32."""
     rows = ids.shape[0]
     places = ids + ops.arange(rows, dtype="int32")[:, None] * vocabulary
     ones = ops.reshape(ops.cast(counted, "int32"), (-1,))
@@ -74,21 +75,21 @@ def occurrences(ids, counted, vocabulary):
 
 @dataclass(frozen=True)
 class RepetitionPenalty:
-    """Divides the logits of tokens that the result has already by `penalty`; multiplies those that are negative.
+    """Divides the positive logits of tokens that the result already has by `penalty`, and multiplies the negative ones.
 
-    Keskar et al. 2019 (arXiv 1909.05858), with the sign minded.
+    Keskar et al. 2019 (arXiv 1909.05858), who divide negative logits too.
 
     Raises:
-        UsageError: penalty is not positive.
+        UsageError: penalty is not in 1e-6..1e6.
     """
 
     penalty: float
 
     def __post_init__(self):
-        if not self.penalty > 0:
-            raise UsageError(f"Expected a repetition penalty above 0. Received: penalty={self.penalty}")
+        if not 1e-6 <= self.penalty <= 1e6:
+            raise UsageError(f"Expected a repetition penalty in 1e-06..1e+06. Received: penalty={self.penalty}")
 
-    def __call__(self, logits, context):
+    def __call__(self, logits: Tensor, context: Context) -> Any:
         so_far = ops.arange(context.tokens.shape[1], dtype="int32")[None, :] < context.step
         seen = occurrences(context.tokens, ops.logical_and(so_far, ops.ones_like(context.tokens) > 0), logits.shape[-1]) > 0
         penalised = ops.where(logits > 0, logits / self.penalty, logits * self.penalty)
@@ -108,7 +109,7 @@ class MinLength(Constraint):
     def __post_init__(self):
         _check_count(self.length, 0, "a minimum length")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return ops.logical_or(_ids(logits) != context.end, context.step >= self.length)
 
 
@@ -125,7 +126,7 @@ class MaxLength(Constraint):
     def __post_init__(self):
         _check_count(self.length, 0, "a maximum length")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return ops.logical_or(_ids(logits) == context.end, context.step < self.length)
 
 
@@ -142,19 +143,19 @@ class Forbid(Constraint):
 
     tokens: tuple
 
-    def __init__(self, tokens):
+    def __init__(self, tokens: Iterable[int]):
         tokens = tuple(tokens)
         for token in tokens:
             _check_count(token, 0, "forbidden tokens")
         object.__setattr__(self, "tokens", tuple(int(token) for token in tokens))
 
-    def check(self, vocabulary):
+    def check(self, vocabulary: int) -> None:
         """Refuses ids that a vocabulary of so many does not have."""
         outside = [token for token in self.tokens if token >= vocabulary]
         if outside:
             raise UsageError(f"Expected forbidden tokens in a vocabulary of {vocabulary}. Received: {outside[0]}")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         allowed = _ids(logits) >= 0
         for token in self.tokens:
             allowed = ops.logical_and(allowed, _ids(logits) != token)
@@ -163,7 +164,7 @@ class Forbid(Constraint):
 
 @dataclass(frozen=True)
 class NoRepeat(Constraint):
-    """Refuses a token by which the same `size` tokens would stand in the result twice (Paulus et al. 2017, arXiv 1705.04304).
+    """Refuses a token that would repeat `size` tokens in a row of the result (Paulus et al. 2017, arXiv 1705.04304).
 
     Raises:
         UsageError: size is below 1.
@@ -174,15 +175,15 @@ class NoRepeat(Constraint):
     def __post_init__(self):
         _check_count(self.size, 1, "an n-gram size")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         tokens, steps, before = context.tokens, context.tokens.shape[1], self.size - 1
         if steps < self.size:
             return _ids(logits) >= 0
         positions = ops.arange(steps, dtype="int32")[None, :]
-        starts = steps - before  # of the n-grams that fit
+        starts = steps - before  # number of n-grams that fit
         repeats = ops.logical_and(positions[:, :starts] + before < context.step, tokens[:, :starts] >= 0)
         for offset in range(before):
-            # The token `before - offset` steps back: none at first, where nothing repeats either.
+            # The token `before - offset` steps back. In the first steps there is none, and nothing repeats.
             last = ops.sum(ops.where(positions == context.step - before + offset, tokens, 0), axis=1, keepdims=True)
             repeats = ops.logical_and(repeats, tokens[:, offset : offset + starts] == last)
         return occurrences(tokens[:, before:], repeats, logits.shape[-1]) == 0

@@ -1,16 +1,18 @@
-"""The best of many scores, the same on every backend also where they are equal, and the entries that belong to them."""
+"""The best of many scores, with the same choice among equals on every backend, and the entries at their places."""
 
 from keras import ops
+
+from k3seq.typing import Tensor
 
 FEW = 16
 CHUNK = 64
 
 
-def first_best(scores, count):
+def first_best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` largest scores of each row, largest first; of equals, the one with the lowest index first.
 
-    `ops.top_k` breaks ties differently on torch, and a sort of beams times vocabulary costs more than a step of the model. So
-    rows are cut into chunks: what is among the `count` best lies in the `count` chunks whose largest scores are best.
+    `ops.top_k` breaks ties differently on torch, and sorting beams times vocabulary costs more than a step of the model.
+    Rows are therefore cut into chunks: the `count` best are in the `count` chunks with the largest scores.
 
     Args:
         scores: (b, n) float, n >= count; -inf is a score like any other.
@@ -26,7 +28,7 @@ def first_best(scores, count):
     if chunks * CHUNK > size:
         scores = ops.pad(scores, [[0, 0], [0, chunks * CHUNK - size]], constant_values=float("-inf"))
     largest = ops.max(ops.reshape(scores, (rows, chunks, CHUNK)), axis=-1)
-    # In their own order, so that of equal scores the one of the lower index still comes first.
+    # Sorted, so that of equal scores the lower index still comes first.
     chosen = ops.sort(_best_of_few(largest, count)[1], axis=-1)
     places = chosen + ops.arange(rows, dtype="int32")[:, None] * chunks
     rest = ops.take(ops.reshape(scores, (rows * chunks, CHUNK)), ops.reshape(places, (-1,)), axis=0)
@@ -36,7 +38,7 @@ def first_best(scores, count):
 
 
 def _best_of_few(scores, count):
-    """`first_best` by a sort, or by looking for the largest score `count` times over."""
+    """`first_best` by a sort, or by finding the largest score `count` times."""
     if count > FEW:
         indices = ops.cast(ops.argsort(-scores, axis=-1)[:, :count], "int32")
         return pick(scores, indices), indices
@@ -45,9 +47,10 @@ def _best_of_few(scores, count):
     rest, best, indices = scores, [], []
     taken = ops.cast(ops.zeros_like(scores[:, :count]), "int32")
     for _ in range(count):
-        value, index = ops.max(rest, axis=1, keepdims=True), ops.argmax(rest, axis=1, keepdims=True)
-        # Where nothing but -inf is left, what has been taken looks the same as what has not.
-        index = ops.cast(ops.where(value == lowest, ops.argmin(taken, axis=1, keepdims=True), index), "int32")
+        value = ops.max(rest, axis=1, keepdims=True)
+        # Once only -inf is left, entries already taken look like the others.
+        free = ops.cast(ops.argmin(taken, axis=1, keepdims=True), "int32")
+        index = ops.where(value == lowest, free, first_largest(rest, value)[:, None])
         best.append(value)
         indices.append(index)
         chosen = positions == index
@@ -56,10 +59,30 @@ def _best_of_few(scores, count):
     return ops.concatenate(best, axis=1), ops.concatenate(indices, axis=1)
 
 
-def pick(table, indices):
+def first_largest(scores: Tensor, largest: Tensor | None = None) -> Tensor:
+    """The index of the largest entry along the last axis, the lowest index among equals.
+
+    `ops.argmax` returns 0 on TensorFlow, and in float64 on JAX, where the largest entry is the lowest finite number.
+
+    Args:
+        scores: (..., n) float. `-inf` is allowed.
+        largest: (..., 1), the largest entries, where they are known already.
+
+    Returns:
+        (...) int32.
+    """
+    size = scores.shape[-1]
+    if 0 in tuple(scores.shape):  # Keras on torch refuses the largest of nothing
+        return ops.zeros(scores.shape[:-1], "int32")
+    largest = ops.max(scores, axis=-1, keepdims=True) if largest is None else largest
+    positions = ops.arange(size, dtype="int32")
+    return ops.min(ops.where(scores == largest, positions, size - 1), axis=-1)
+
+
+def pick(table: Tensor, indices: Tensor) -> Tensor:
     """Entries of each row: `table (..., n, *rest)`, `indices (..., m)` int in 0..n-1 -> `(..., m, *rest)`.
 
-    As `ops.take_along_axis`, but with one index per entry and not one per number in it, which is faster on every backend.
+    Like `ops.take_along_axis`, but with one index per entry instead of one per number, which is faster on every backend.
     """
     rank = len(indices.shape)
     shape = ops.shape(table)

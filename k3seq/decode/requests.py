@@ -1,15 +1,18 @@
-"""What a caller hands to a decoder, checked on the host."""
+"""Checks of the inputs of a decoder, on the host."""
+
+from typing import Any
 
 import numpy as np
 
 from k3seq import backend
 from k3seq.data.checks import check_lengths
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray
 
 FREE = -1
 
 
-def as_inputs(source):
+def as_inputs(source: Any) -> dict[str, Any]:
     """The inputs of a model's `start`: a dict with "source" as it is, an array or nested list as {"source": array}.
 
     Raises:
@@ -30,14 +33,14 @@ def as_inputs(source):
     return inputs
 
 
-def as_prefix(prefix, rows, max_steps, end):
-    """(rows, max_steps) int32, what each result has to begin with; `FREE` where it is free.
+def as_prefix(prefix: Any, rows: int, max_steps: int, end: int) -> NDArray[np.int32]:
+    """The first tokens of each result, (rows, max_steps) int32; `FREE` where any token may follow.
 
     Args:
-        prefix: ids for all rows, or a sequence of ids for each row, of unlike lengths or filled up with -1.
+        prefix: ids for all rows, or a sequence of ids for each row, of different lengths or padded with -1.
 
     Raises:
-        UsageError: another number of rows, a prefix longer than max_steps, or something that is no token before the end.
+        UsageError: another number of rows, a prefix longer than max_steps, or an id that is not a token before the end.
     """
     prefix = prefix.tolist() if hasattr(prefix, "tolist") else list(prefix)
     each = prefix if prefix and all(hasattr(row, "__len__") for row in prefix) else [prefix] * rows
@@ -58,7 +61,7 @@ def as_prefix(prefix, rows, max_steps, end):
     return filled
 
 
-def check_prefix_ids(prefix, vocabulary):
+def check_prefix_ids(prefix: NDArray[np.int32] | None, vocabulary: int) -> None:
     """Refuses a prefix (rows, max_steps) with an id outside the vocabulary.
 
     Raises:

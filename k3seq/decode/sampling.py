@@ -1,24 +1,29 @@
-"""Drawing tokens instead of taking the best: the strategy, and the processors that shape what is drawn from.
+"""Sampling: the strategy that draws tokens, and the processors that shape the distribution.
 
 The draws come from `k3seq.random`: the same seed gives the same tokens on every backend.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from k3seq import random
-from k3seq.decode.loop import Stepwise
-from k3seq.decode.processors import Constraint
+from k3seq.decode.decoder import Stepwise
+from k3seq.decode.processors import Constraint, Context
 from k3seq.decode.ranking import first_best
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray, Tensor
+
+COLDEST = 1e-6
 
 
 class Sample(Stepwise):
     """Draws each token from the model's distribution after the processors.
 
-    A draw depends on the seed, the row, the sample and the step, not on what stands in the other rows of the batch.
+    A draw depends on the seed, the row, the sample and the step, not on the other rows of the batch.
 
     Args:
         model, max_steps, start, end, jit, processors: as in `Greedy`.
@@ -32,21 +37,31 @@ class Sample(Stepwise):
         decoded = draw(source, seed=1)
     """
 
-    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=(), samples=1):
+    def __init__(
+        self,
+        model: Any,
+        max_steps: int,
+        start: int = 1,
+        end: int = 2,
+        jit: bool | None = None,
+        *,
+        processors: Sequence[Any] = (),
+        samples: int = 1,
+    ):
         super().__init__(model, max_steps, start, end, jit, processors=processors)
         if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
             raise UsageError(f"Expected samples to be an integer of at least 1. Received: samples={samples!r}")
-        self.width = int(samples)
+        self.hypotheses = int(samples)
 
-    def __call__(self, source, seed=0, prefix=None):
+    def __call__(self, source: Any, seed: int = 0, prefix: Any = None) -> Any:
         """Decodes a batch. Returns `Decoded` with k = samples; scores are the log-probabilities of what was drawn.
 
         Args:
-            source, prefix: as in `Greedy`. seed: an integer of at least 0, which is no part of what is compiled.
+            source, prefix: as in `Greedy`. seed: an integer of at least 0, which is an argument of the compiled program.
         """
         return self._decode(source, prefix, key=random.key(seed, "k3seq.decode.sampling"))
 
-    def stream(self, source, seed=0, prefix=None):
+    def stream(self, source: Any, seed: int = 0, prefix: Any = None) -> Iterator[NDArray[Any]]:
         """A generator of the tokens (b * samples,) int32 of each step, as soon as they are drawn; as `Greedy.stream`."""
         return self._stream(source, prefix, key=random.key(seed, "k3seq.decode.sampling"))
 
@@ -57,19 +72,18 @@ class Sample(Stepwise):
 
 @dataclass(frozen=True)
 class Temperature:
-    """Divides the logits: below 1 sharper, above 1 flatter.
+    """Divides the logits. Below 1 the distribution becomes sharper, above 1 flatter.
 
     Raises:
-        UsageError: temperature is not positive.
+        UsageError: temperature is below 1e-6, where the division could overflow, or not finite.
     """
 
     temperature: float
 
     def __post_init__(self):
-        if not 0 < self.temperature < float("inf"):
-            raise UsageError(f"Expected a temperature above 0. Received: temperature={self.temperature}")
+        check_temperature("temperature", self.temperature)
 
-    def __call__(self, logits, context):
+    def __call__(self, logits: Tensor, context: Context) -> Any:
         return logits / self.temperature
 
 
@@ -87,7 +101,7 @@ class TopK(Constraint):
         if isinstance(self.count, bool) or not isinstance(self.count, (int, np.integer)) or self.count < 1:
             raise UsageError(f"Expected top-k of an integer of at least 1. Received: count={self.count!r}")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         count = min(int(self.count), logits.shape[-1])
         return _down_to(logits, first_best(logits, count)[0][:, -1:], count)
 
@@ -105,14 +119,15 @@ class TopP(Constraint):
     def __post_init__(self):
         _check_share(self.mass, "a top-p mass")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         if self.mass == 1:
             return logits == logits
-        # The values alone: to sort places along with them, and to find each token's rank in them, costs several times as much.
+        # Only the values are sorted: sorting indices along with them costs several times as much.
         ranked = -ops.sort(-logits, axis=-1)
         probabilities = _shares(ranked)
         before = ops.cumsum(probabilities, axis=-1) - probabilities
-        count = ops.sum(ops.cast(before < self.mass, "int32"), axis=-1, keepdims=True)
+        # At least one token: in float32 a small mass is 0.
+        count = ops.maximum(ops.sum(ops.cast(before < self.mass, "int32"), axis=-1, keepdims=True), 1)
         return _down_to(logits, ops.take_along_axis(ranked, count - 1, axis=-1), count)
 
 
@@ -129,12 +144,24 @@ class MinP(Constraint):
     def __post_init__(self):
         _check_share(self.share, "a min-p share")
 
-    def allowed(self, logits, context):
+    def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return logits >= ops.max(logits, axis=-1, keepdims=True) + float(np.log(self.share))
 
 
+def check_temperature(name: str, value: float) -> None:
+    """Refuses a temperature that is not finite, or so small that dividing logits by it could overflow.
+
+    Raises:
+        UsageError: value is not in 1e-6..largest finite number.
+    """
+    if not COLDEST * (1 - 1e-6) <= value < float("inf"):  # float32 rounds 1e-6 down
+        raise UsageError(
+            f"Expected {name} of at least {COLDEST} (greedy decoding has no temperature). Received: {name}={value}"
+        )
+
+
 def _down_to(logits, last, count):
-    """Which of logits (n, v) are the `count` largest, where `last` (n, 1) is the smallest of them; of equals the lower ids."""
+    """True for the `count` largest of logits (n, v), of which `last` (n, 1) is the smallest; of equals the lower ids."""
     above, equal = logits > last, logits == last
     places = count - ops.sum(ops.cast(above, "int32"), axis=-1, keepdims=True)
     return ops.logical_or(above, ops.logical_and(equal, ops.cumsum(ops.cast(equal, "int32"), axis=-1) <= places))

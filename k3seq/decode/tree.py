@@ -1,7 +1,10 @@
-"""The tree that a beam search leaves behind: each step's tokens, and which beam of the step before each of them continues.
+"""The tree of a beam search: the tokens of each step, and the beam of the previous step that each of them continues.
 
 Arrays are time major, `(t, b, k)`. The names, arguments and results are those of `tfa.seq2seq`.
 """
+
+import math
+from typing import Any
 
 import numpy as np
 from keras import ops, tree
@@ -9,19 +12,20 @@ from keras import ops, tree
 from k3seq import backend
 from k3seq.decode.ranking import pick
 from k3seq.errors import UsageError
+from k3seq.typing import Nested, Tensor
 
 INVALID = -1
 
 
-def ancestors(parent_ids, lengths):
-    """Which beam of each step lies on the path of the beam that a row ends with.
+def ancestors(parent_ids: Tensor, lengths: Tensor) -> Tensor:
+    """The beam of each step on the path to each beam of the last step.
 
     The path is not walked back step by step: the maps from a beam to its parent are composed in pairs, pairs of pairs, and so
     on, which takes log2(t) gathers and needs no loop under jit.
 
     Args:
         parent_ids: (t, b, k) int, the beam of the step before that each beam continues.
-        lengths: (b,) int, steps of each row; its paths begin at its last step, and are of no meaning after that.
+        lengths: (b,) int, steps of each row; its paths begin at its last step, and have no meaning after it.
 
     Returns:
         (t, b, k) int32; `INVALID` where the path has passed over a parent that is no beam.
@@ -45,7 +49,7 @@ def ancestors(parent_ids, lengths):
     return maps
 
 
-def gather_tree(step_ids, parent_ids, max_sequence_lengths, end_token):
+def gather_tree(step_ids: Tensor, parent_ids: Tensor, max_sequence_lengths: Tensor, end_token: Any) -> Tensor:
     """The tokens of every beam, read back along its parents from the last step of its row.
 
     Args:
@@ -74,8 +78,8 @@ def gather_tree(step_ids, parent_ids, max_sequence_lengths, end_token):
     return ops.where(ops.logical_and(inside, before_end), ids, ops.cast(end_token, "int32"))
 
 
-def gather_tree_from_array(t, parent_ids, sequence_length):
-    """What each step left for each beam, reordered so that an entry lies on the path of the beam it now stands at.
+def gather_tree_from_array(t: Nested, parent_ids: Tensor, sequence_length: Tensor | None) -> Tensor:
+    """Reorders an array of per-step entries of beams, so that each entry belongs to the path of its beam.
 
     Args:
         t: (t, b, k, ...) or (t, b * k, ...), any dtype.
@@ -91,11 +95,13 @@ def gather_tree_from_array(t, parent_ids, sequence_length):
     t, parent_ids = ops.convert_to_tensor(t), ops.cast(parent_ids, "int32")
     lengths = ops.minimum(ops.cast(sequence_length, "int32"), ops.shape(parent_ids)[0])
     batch, width = parent_ids.shape[1:]
-    merged = batch is not None and len(t.shape) > 1 and t.shape[1] == batch * width
-    if not merged and tuple(t.shape[1:3]) != (batch, width):
+    known, shape = None not in (batch, width), tuple(t.shape)
+    merged = len(shape) > 1 and (shape[1] is None or not known or shape[1] == batch * width)
+    apart = len(shape) > 2 and all(None in pair or pair[0] == pair[1] for pair in zip(shape[1:3], (batch, width), strict=True))
+    if not merged and not apart:
         raise UsageError(
             f"Expected an array of shape (steps, {batch}, {width}, ...) or (steps, batch * beams, ...) "
-            f"to reorder along its beams. Received: shape {tuple(t.shape)}"
+            f"to reorder along its beams. Received: shape {shape}"
         )
     longest = ops.max(lengths, axis=1)
     _check_shapes(parent_ids, parent_ids, longest)
@@ -104,12 +110,16 @@ def gather_tree_from_array(t, parent_ids, sequence_length):
     inside = time < lengths[None]
     _refuse_invalid(ops.logical_and(inside, path == INVALID))
     path = ops.where(inside, ops.maximum(path, 0), ops.arange(width, dtype="int32"))
-    values = ops.reshape(t, (*ops.shape(parent_ids), *ops.shape(t)[2 if merged else 3 :]))
+    # Rows and beams on one axis or on two: the entries come in the same order.
+    entries = (
+        math.prod(shape) // math.prod(parent_ids.shape) if None not in (*shape, *parent_ids.shape) and 0 not in shape else -1
+    )
+    values = ops.reshape(t, (*ops.shape(parent_ids), entries))
     return ops.reshape(pick(values, path), ops.shape(t))
 
 
-def tile_batch(t, multiplier, name=None):
-    """Repeats every row of a batch, one copy after the other: row i stands at i * multiplier and on.
+def tile_batch(t: Nested, multiplier: int, name: str | None = None) -> Nested:
+    """Repeats every row of a batch: the copies of row i are rows i * multiplier to (i + 1) * multiplier - 1.
 
     Args:
         t: a tensor (b, ...), or a nested structure of such; None in it stays None.
@@ -151,6 +161,6 @@ def _refuse_invalid(invalid):
         # The last invalid entry of a path is the step before the parent that is no beam.
         time, row, beam = np.argwhere(invalid)[-1].tolist()
         raise UsageError(
-            "Expected every parent to be a beam. "
-            f"Received: another one, which the path of beam {beam} of row {row} meets at step {time + 1}"
+            "Expected each parent id to be a beam. "
+            f"Received: a parent id outside the beams, on the path of beam {beam} of row {row} at step {time + 1}"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from k3seq.backend import value_and_grad
+from k3seq.backend.keras_internals import layers_of
 from k3seq.inspect.trace import wrapped_calls
 
 
@@ -83,8 +84,8 @@ def gradient_ascent(
 
 
 def _layer_of(model, layer):
-    found = [each for each in model._flatten_layers(include_self=False) if each is layer or each.name == layer]
+    found = [each for each in layers_of(model, include_self=False) if each is layer or each.name == layer]
     if not found:
-        known = ", ".join(each.name for each in model._flatten_layers(include_self=False))
+        known = ", ".join(each.name for each in layers_of(model, include_self=False))
         raise ValueError(f"Expected a layer of {model.name}: {known}. Received: layer={getattr(layer, 'name', layer)!r}")
     return found[0]

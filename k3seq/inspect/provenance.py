@@ -13,8 +13,9 @@ from typing import Any
 
 import keras
 
+from k3seq.backend.keras_internals import own_weights
 from k3seq.inspect.nan_run import NaNRun
-from k3seq.inspect.subject import Subject, own_weights
+from k3seq.inspect.subject import Subject
 from k3seq.inspect.trace import shapes_text
 from k3seq.typing import Nested
 
@@ -158,7 +159,7 @@ def provenance_of(target: Nested, inputs: Nested = None) -> Provenance:
 def _owners(layers, reached):
     """id of a layer -> keys of its weights: its own, and those of sub-layers that were never called. (Keras' LSTM passes the
     weights of its cell to a fused kernel.)"""
-    owners = {id(layer): own_weights(layer) for layer in layers}
+    owners = {id(layer): [id(weight) for weight in own_weights(layer)] for layer in layers}
     left = reached.difference(*owners.values())
     for layer in sorted(layers, key=lambda layer: len(getattr(layer, "weights", ()))):
         inside = [id(weight) for weight in getattr(layer, "weights", ()) if id(weight) in left]

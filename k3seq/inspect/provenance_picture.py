@@ -1,12 +1,14 @@
 """A picture of a `Provenance`: the calls from top to bottom, the origins of their tensors, and the verdicts of their
 weights."""
 
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-
+from k3seq.errors import require_extra
 from k3seq.inspect.provenance import FROZEN, GRADIENT, UNREACHED, VERDICTS, ZERO, Provenance
 from k3seq.inspect.trace import shapes_text
+
+with require_extra("report"):
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 COLORS = {GRADIENT: "#1b7837", ZERO: "#e08214", UNREACHED: "#b2182b", FROZEN: "#4d4d4d"}
 BOX, INDENT, LINE = 5.0, 0.4, 0.28  # inches

@@ -1,11 +1,10 @@
 """The target of an inspection: a model, a layer or functional tensors, as one callable with its weights and inputs."""
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops, tree
 
+from k3seq.backend.keras_internals import functional_inputs, layers_of, operation_of, source_inputs
 from k3seq.errors import UsageError
 from k3seq.typing import Nested
 
@@ -32,9 +31,9 @@ class Subject:
         if isinstance(target, keras.layers.Layer):
             self.name, self.call = target.name, target
             self.roots = [target]
-            symbolic = _symbolic_inputs(target)
+            symbolic = functional_inputs(target)
         else:
-            symbolic = _inputs_behind(target)
+            symbolic = source_inputs(target)
             self.call = keras.Function(symbolic, target)
             self.name = ", ".join(_name(tensor) for tensor in tree.flatten(target))
             self.roots = list(self.call.operations)
@@ -59,41 +58,8 @@ class Subject:
         return list({id(weight): weight for weight in held}.values())
 
 
-def own_weights(layer: Any) -> list[int]:
-    """The ids of the weights that a layer or operation holds itself, without those of its sub-layers."""
-    held = (getattr(layer, name, ()) for name in ("_trainable_variables", "_non_trainable_variables"))
-    return [id(variable) for variables in held for variable in variables]
-
-
-def _symbolic_inputs(layer):
-    """The `keras.Input` tensors of a functional or Sequential model, in its own structure; None for another layer."""
-    structure = getattr(layer, "_inputs_struct", None)
-    if structure is not None:  # one tensor has no truth value
-        return structure
-    inputs = getattr(layer, "inputs", None)
-    return inputs[0] if inputs else None
-
-
-def _inputs_behind(target):
-    """The `keras.Input` tensors that the target was computed from, in the order in which they are found."""
-    found, seen, waiting = [], set(), list(reversed(tree.flatten(target)))
-    while waiting:
-        tensor = waiting.pop()
-        history = getattr(tensor, "_keras_history", None)
-        if history is None or history.operation is None:
-            raise UsageError(f"Expected a model, a layer or a tensor that layers made from keras.Input. Received: {tensor!r}")
-        node = history.operation._inbound_nodes[history.node_index]
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.is_input:
-            found.append(tensor)
-        waiting += reversed(node.input_tensors)
-    return found
-
-
 def _name(tensor):
-    return tensor._keras_history.operation.name
+    return operation_of(tensor).name
 
 
 def _by_name(inputs, symbolic):
@@ -106,7 +72,7 @@ def _by_name(inputs, symbolic):
 
 def _callables(root):
     yield root
-    for layer in root._flatten_layers(include_self=False) if isinstance(root, keras.layers.Layer) else ():
+    for layer in layers_of(root, include_self=False) if isinstance(root, keras.layers.Layer) else ():
         yield layer
         yield from getattr(layer, "operations", ())
     yield from getattr(root, "operations", ())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import tree
 
+from k3seq.backend.keras_internals import layers_of
 from k3seq.typing import Nested
 
 
@@ -42,7 +43,7 @@ def shape_trace(model: keras.layers.Layer, inputs: Nested, **arguments: Any) -> 
     Returns:
         A list of `Passage`, in the order in which the layers were entered.
     """
-    with recorded_calls(model._flatten_layers()) as records:
+    with recorded_calls(layers_of(model)) as records:
         model(tree.map_structure(keras.ops.convert_to_tensor, inputs), **arguments)
     passages, counts = [], collections.Counter()
     for record in records:

@@ -1,20 +1,27 @@
 """Linear maps of the last axis: with a bias, and without."""
 
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import initializers, ops
 
-from k3seq import backend
+from k3seq import arguments, backend
 from k3seq.layers.nested import Nested
+from k3seq.typing import Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class Dense(Nested, keras.layers.Dense):
-    """`keras.layers.Dense`, the same weights and numbers: float x (..., depth) to (..., units), one product of all rows.
+    """`keras.layers.Dense` with the same arguments, weights and numbers, computed as one product of all rows.
 
-    Quantised it is Keras' own call.
+    Call it with float inputs (..., d); it returns (..., units). A quantised layer uses Keras' own `call`.
     """
 
-    def call(self, inputs, training=None):
+    if TYPE_CHECKING:
+
+        def __init__(self, units: int, *args: Any, **kwargs: Any): ...
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if self.quantization_mode is not None:
             return super().call(inputs, training=training)
         bias = None if self.bias is None else ops.convert_to_tensor(self.bias)
@@ -24,27 +31,32 @@ class Dense(Nested, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class Projection(keras.layers.Layer):
-    """`x @ kernel`: x (..., depth) to (..., units). In float64 it is exact on torch too, which `keras.layers.Dense` is not.
+    """`x @ kernel`: x (..., d) to (..., units). In float64 it is exact on torch too, which `keras.layers.Dense` is not.
 
     Args:
-        units: int >= 1. kernel_initializer: as in Keras.
+        units: size of the result, an integer of at least 1.
+        kernel_initializer: as in Keras.
+
+    Raises:
+        UsageError: `units` is not such an integer.
     """
 
-    def __init__(self, units, kernel_initializer="glorot_uniform", **kwargs):
+    def __init__(self, units: int, kernel_initializer: Initializer = "glorot_uniform", **kwargs: Any):
         super().__init__(**kwargs)
+        arguments.positive(units=units)
         self.units = units
         self.kernel_initializer = initializers.get(kernel_initializer)
 
-    def build(self, x_shape):
+    def build(self, x_shape: Shape) -> None:
         self.kernel = self.add_weight(name="kernel", shape=(x_shape[-1], self.units), initializer=self.kernel_initializer)
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return backend.affine(x, ops.cast(self.kernel, x.dtype))
 
-    def compute_output_shape(self, x_shape):
+    def compute_output_shape(self, x_shape: Shape) -> Shape:
         return (*x_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,

@@ -1,16 +1,19 @@
-"""GRU over padded rows with explicit lengths, one- and two-directional.
+"""GRU over padded rows with explicit lengths, unidirectional and bidirectional.
 
 Cho et al. 2014 (arXiv 1406.1078, its first version): the reset gate multiplies the recurrent product, as in cuDNN, torch and
 Keras with `reset_after=True`; gates in Keras' order z, r, h.
 """
 
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
 from k3seq.layers.recurrent import Bidirectional, Recurrent, recurrence
+from k3seq.typing import Shape, Tensor
 
 
-def gru_step(projected, h, recurrent_kernel, recurrent_bias):
+def gru_step(projected: Tensor, h: Tensor, recurrent_kernel: Tensor, recurrent_bias: Tensor) -> Tensor:
     """One step of the recurrence.
 
     Args:
@@ -25,7 +28,7 @@ def gru_step(projected, h, recurrent_kernel, recurrent_bias):
     return z * h + (1 - z) * ops.tanh(xh + ops.sigmoid(xr + hr) * hh)
 
 
-def gru(x, lengths, h, kernel, recurrent_kernel, bias):
+def gru(x: Tensor, lengths: Tensor, h: Tensor, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
     """All steps, the input projection of all steps as one product. At a padded step the state is kept and the output is 0.
 
     Args:
@@ -41,18 +44,18 @@ def gru(x, lengths, h, kernel, recurrent_kernel, bias):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class GRU(Recurrent):
-    """A GRU with explicit lengths; its state is h, (b, units). Called and made as every `Recurrent`."""
+    """A GRU with explicit lengths. Its state is h, (b, units). Arguments, call and results: see `Recurrent`."""
 
     kernel_name = "gru_sequence"
     state_like = 0
 
-    def __init__(self, units, *, fused=True, padding="right", **kwargs):
+    def __init__(self, units: int, *, fused: bool = True, padding: str = "right", **kwargs: Any):
         super().__init__(units, fused=fused, padding=padding, **kwargs)
         self.kernel_initializer = initializers.GlorotUniform()
         self.recurrent_initializer = initializers.Orthogonal()
         self.bias_initializer = initializers.Zeros()
 
-    def build(self, x_shape):
+    def build(self, x_shape: Shape) -> None:
         d = self.units
         self.kernel = self.add_weight(name="kernel", shape=(x_shape[-1], 3 * d), initializer=self.kernel_initializer)
         self.recurrent_kernel = self.add_weight(
@@ -60,18 +63,18 @@ class GRU(Recurrent):
         )
         self.bias = self.add_weight(name="bias", shape=(2, 3 * d), initializer=self.bias_initializer)
 
-    def definition(self, x, lengths, *states_and_weights):
+    def definition(self, x: Tensor, lengths: Tensor, *states_and_weights: Tensor) -> tuple[Tensor, ...]:
         return gru(x, lengths, *states_and_weights)
 
-    def project(self, x, kernel, bias):
+    def project(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         return ops.matmul(x, kernel) + bias[0]
 
-    def cell(self, projected, h, recurrent_kernel, bias):
+    def cell(self, projected: Tensor, h: Tensor, recurrent_kernel: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         return (gru_step(projected, h, recurrent_kernel, bias[1]),)
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class BidirectionalGRU(Bidirectional):
-    """Two GRUs over a row, one from each end; its state is (b, 2 units). See `Bidirectional`."""
+    """Two GRUs over a row, one from each end. The state is (b, 2 units). See `Bidirectional`."""
 
     layer = GRU

@@ -1,17 +1,19 @@
-"""Layers within layers, called without what Keras does around each call where it would find nothing to do."""
+"""Layers within layers, called without the work that Keras does around each call, where that work would have no effect."""
+
+from typing import Any
 
 from k3seq import backend
 
 
 class Nested:
-    """Put before a Keras layer in its bases: within another layer's call, on tensors that are what it takes, it is only called.
+    """Put it before a Keras layer in its bases. Within another layer's call the layer's `call` is then called directly.
 
-    Keras converts and flattens the arguments of every call, binds them to a signature, looks for masks that ride on them and
-    opens scopes: on torch, where nothing is traced, as often as the model runs, and longer than a small layer computes. What
-    that would find to do (`backend.ready`) is done by Keras still. The layer hands `training` on to its own layers itself.
+    In every call Keras converts and flattens the arguments, binds them to a signature, looks for masks attached to them, and
+    opens scopes. On PyTorch, where nothing is traced, that takes longer than a small layer computes. Where this work would
+    have an effect (`backend.ready` is False), Keras does the call. A layer must pass `training` to its inner layers itself.
     """
 
-    def __call__(self, *args, **kwargs):
-        if backend.ready(self, args, kwargs):
-            return self.call(*args, **kwargs)
-        return super().__call__(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if backend.ready(self, args, kwargs):  # pyright: ignore[reportArgumentType] - a class before a keras.layers.Layer
+            return self.call(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue] - as above
+        return super().__call__(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue] - as above

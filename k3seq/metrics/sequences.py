@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from k3seq.errors import UsageError
+from k3seq.errors import UsageError, require_extra
 from k3seq.typing import NDArray
 
 _FORMS = "token sequences to be lists of int, lists of str, or str"
@@ -103,7 +103,8 @@ def nearest(hypothesis: Tokens, references: Sequence[Tokens]) -> tuple[int, Toke
 
 def edit_distance(first: Tokens, second: Tokens) -> int:
     """The Levenshtein distance of two token sequences (Levenshtein 1966). Raises UsageError where one has another form."""
-    from rapidfuzz.distance import Levenshtein
+    with require_extra("metrics"):
+        from rapidfuzz.distance import Levenshtein
 
     for tokens in (first, second):
         if _form(tokens)[0] is None:

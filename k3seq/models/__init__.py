@@ -1,23 +1,20 @@
-"""Models: layers put together, each trained by its backend's step and decoded through `start` and `step`."""
+"""Seq2seq models, trained by the backend's step and decoded through `start` and `step`.
+
+`k3seq.models.examples` holds models that only show how something is done.
+"""
 
 from k3seq.runtime import backend_check
 
 backend_check.check()  # before anything imports keras
 
-from k3seq.models.examples.book import BookDecoder, book_decoder
-from k3seq.models.examples.document import DocumentClassifier, document_classifier
 from k3seq.models.lstm import AttentionSeq2Seq, LSTMDecoder, LSTMEncoder, LSTMSeq2Seq
 from k3seq.models.seq2seq import Seq2Seq
 from k3seq.models.sliding_arithmetic import SlidingArithmetic
 from k3seq.models.sliding_seq2seq import SlidingSeq2Seq
 from k3seq.models.transformer import TransformerSeq2Seq
-from k3seq.models.examples.vae import VAE
 
 __all__ = [
-    "VAE",
     "AttentionSeq2Seq",
-    "BookDecoder",
-    "DocumentClassifier",
     "LSTMDecoder",
     "LSTMEncoder",
     "LSTMSeq2Seq",
@@ -25,6 +22,4 @@ __all__ = [
     "SlidingArithmetic",
     "SlidingSeq2Seq",
     "TransformerSeq2Seq",
-    "book_decoder",
-    "document_classifier",
 ]

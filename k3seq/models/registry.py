@@ -1,17 +1,16 @@
-"""Models by name: the seeds' sizes for `k3seq summary`, and the kinds that `k3seq train` can train."""
+"""Models by name: those with the sizes of their source for `k3seq summary`, and those that `k3seq train` trains."""
 
 import importlib
 import inspect
 import os
 import sys
+from typing import Any
 
 import keras
 
 from k3seq.errors import UsageError
 
-# name -> (module, factory, arguments): what `k3seq summary` and `k3seq provenance` show, with the sizes of its source.
-# The modules
-# are imported when a name is asked for.
+# name -> (module, factory, arguments) of the models of `k3seq summary` and `k3seq provenance`, imported on request.
 EXAMPLES = {
     "lstm": ("lstm", "LSTMSeq2Seq", {}),
     "sliding-arithmetic": ("sliding_arithmetic", "SlidingArithmetic", {}),
@@ -20,7 +19,7 @@ EXAMPLES = {
     "vae": ("examples.vae", "VAE", {}),
 }
 
-# name -> (module, class, the sizes that it takes): what `k3seq train --model` trains on text pairs.
+# name -> (module, class, the sizes that it takes) of the models that `k3seq train --model` trains on text pairs.
 TRAINABLE = {
     "lstm": ("lstm", "LSTMSeq2Seq", ("units", "embed_dim", "num_layers", "dropout")),
     "lstm-attention": ("lstm", "AttentionSeq2Seq", ("units", "embed_dim", "num_layers", "dropout")),
@@ -37,16 +36,16 @@ TRAINABLE = {
 }
 
 
-def names():
+def names() -> list[str]:
     """The names that `create` knows."""
     return list(EXAMPLES)
 
 
-def create(name):
-    """A built model, by one of `names()` or as `package.module:factory` (a function or class to be called without arguments).
+def create(name: str) -> keras.Model:
+    """A built model: one of `names()`, or `package.module:factory` (a function or class that is called without arguments).
 
     Raises:
-        UsageError: when nothing stands under the name, the factory fails to import, or what it returns is no built Keras model.
+        UsageError: the name is unknown, the factory fails to import, or its result is not a built Keras model.
     """
     if ":" not in name:
         if name not in EXAMPLES:
@@ -61,14 +60,18 @@ def create(name):
     return model
 
 
-def load_all():
-    """Imports every module that holds a model, so that Keras finds its class when it loads a file."""
+def load_all() -> None:
+    """Imports every module with a model, so that Keras finds the classes when it loads a file."""
     for module, *_ in (*EXAMPLES.values(), *TRAINABLE.values()):
         importlib.import_module(f"k3seq.models.{module}")
 
 
-def find(name):
-    """The object that `package.module:attribute` names; modules are looked for in the working directory too."""
+def find(name: str) -> Any:
+    """The object `package.module:attribute`; modules are searched in the working directory too.
+
+    Raises:
+        UsageError: there is no such module or attribute.
+    """
     module, _, attribute = name.partition(":")
     if not attribute or not all(module.split(".")):
         raise UsageError(f"Expected package.module:factory. Received: {name}")
@@ -98,35 +101,32 @@ def _call(factory, name):
         raise UsageError(f"Expected {name} to return a keras.Model. Received: it ended the process") from error
 
 
-def sizes(kind):
-    """The sizes that a kind of `TRAINABLE` takes, by the names of the command line."""
+def sizes(kind: str) -> list[str]:
+    """The names of the sizes that a model of `TRAINABLE` takes."""
     return list(_kind(kind)[2])
 
 
-def seq2seq(kind, source_vocabulary_size, target_vocabulary_size, **chosen):
+def seq2seq(kind: str, source_vocabulary_size: int, target_vocabulary_size: int, **chosen: Any) -> keras.Model:
     """A seq2seq model of a kind that `k3seq train` knows.
 
     Args:
         kind: one of `TRAINABLE`.
         source_vocabulary_size, target_vocabulary_size: numbers of ids.
-        chosen: sizes by the names of the command line; a size of None keeps the model's own default.
+        chosen: arguments of the model; None keeps the default.
 
     Raises:
-        UsageError: for an unknown kind, or a size that the kind does not have.
+        UsageError: the kind is unknown, or an argument is unknown or bad.
     """
     module, name, taken = _kind(kind)
     chosen = {size: value for size, value in chosen.items() if value is not None}
-    foreign = sorted(set(chosen) - set(taken))
-    if foreign:
-        raise UsageError(f"Expected for {kind} the sizes {', '.join(taken)}. Received: {', '.join(foreign)}")
+    unknown = sorted(set(chosen) - set(taken))
+    if unknown:
+        raise UsageError(f"Expected arguments of {kind} among {', '.join(taken)}. Received: {', '.join(unknown)}")
     model = getattr(importlib.import_module(f"k3seq.models.{module}"), name)
-    try:
-        return model(source_vocabulary_size, target_vocabulary_size, **chosen)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    return model(source_vocabulary_size, target_vocabulary_size, **chosen)
 
 
-def _kind(kind):
+def _kind(kind: str) -> tuple[str, str, tuple[str, ...]]:
     if kind not in TRAINABLE:
-        raise UsageError(f"Expected a model of {', '.join(TRAINABLE)}. Received: {kind}")
+        raise UsageError(f"Expected one of {', '.join(TRAINABLE)}. Received: {kind}")
     return TRAINABLE[kind]

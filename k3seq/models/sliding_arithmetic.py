@@ -1,34 +1,41 @@
-"""The sliding-context model of the arithmetic problems: a window of what came before, read by attention and dense layers."""
+"""The sliding-context model of the arithmetic problems: attention and dense layers over a window of earlier tokens."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
+from k3seq import arguments
 from k3seq.backend import StepMixin
+from k3seq.errors import UsageError
 from k3seq.layers.masks import length_mask
 from k3seq.layers.sliding.blocks import Debed, Decode, Embed, Encode, last_positions
 from k3seq.layers.sliding.frames import Frames
 from k3seq.layers.sliding.ragged import pad_rows, to_dense, unpack_rows
+from k3seq.train.targets import align, check_weights
+from k3seq.typing import ArrayLike, NDArray, Tensor
 
 FIELDS = ("enc", "dec", "tgt")
 
 
-def dense_batch(x, width_enc, width_dec):
-    """Ragged pairs as dense arrays of one width for all batches, on the host, so that a compiled step serves them all.
+def dense_batch(x: Sequence[ArrayLike], width_enc: int, width_dec: int) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """Ragged pairs as dense arrays of one width for all batches, on the host, so that a step is compiled only once.
 
     Args:
         x: six arrays, (values, row_splits) of enc, dec and tgt.
-        width_enc, width_dec: int, the model's windows.
+        width_enc, width_dec: tokens of the model's windows.
 
     Returns:
         (x, y): x = {"enc", "enc_lengths", "dec", "dec_lengths", "tgt", "tgt_lengths"}, int32, rows padded with 0; enc rows of
-        more than width_enc tokens keep their last ones, all that the window can hold. y (batch, width_dec) = the tgt tokens.
+        more than width_enc tokens keep their last ones, as many as the window holds. y (batch, width_dec) = the tgt tokens.
 
     Raises:
-        ValueError: when a dec or tgt row is longer than width_dec, or enc, dec and tgt differ in rows.
+        UsageError: a dec or tgt row is longer than width_dec, or enc, dec and tgt differ in rows.
     """
-    enc, dec, tgt = (unpack_rows(*x[i : i + 2]) for i in (0, 2, 4))
+    enc, dec, tgt = (unpack_rows(x[i], x[i + 1]) for i in (0, 2, 4))
     if not len(enc) == len(dec) == len(tgt):
-        raise ValueError(f"Expected as many rows in enc, dec and tgt. Received: {len(enc)}, {len(dec)} and {len(tgt)}")
+        raise UsageError(f"Expected as many rows in enc, dec and tgt. Received: {len(enc)}, {len(dec)} and {len(tgt)} rows")
     tokens = {
         "enc": pad_rows([row[-width_enc:] for row in enc], width_enc, "enc row"),
         "dec": pad_rows(dec, width_dec, "dec row"),
@@ -44,29 +51,29 @@ class SlidingArithmetic(StepMixin, keras.Model):
     """Encoder and decoder over sliding windows, after "Transformer-XL" (arXiv 1901.02860) with tokens as context.
 
     Each row of the batch is a stream: its window holds the problems and results of the calls before (`frames.prev`), so the
-    order of batches matters and `reset()` starts over. Sub-layers: frames, embed, encode, decode, debed. All defaults together
-    have 145,633 parameters, 145,508 of them trainable.
+    order of batches matters and `reset()` starts over. Sub-layers: frames, embed, encode, decode, debed. With the defaults it
+    has 145,633 parameters, 145,508 of them trainable.
 
     Args:
-        batch_size: int, rows of every batch.
-        dense_dim: int, units of the dense layers over a window.
-        embed_dim: int, units of a token.
-        num_layers: int, blocks of the encoder and of the decoder.
-        vocabulary_size: int; token 0 is the blank.
-        width_dec, width_enc: int, tokens in the windows.
-        faithful: True: pads take part in attention and loss, and the longest row of a batch sets the queries of all, as the
-            definition has it. False: attention finds real tokens only (context, dec row), each row asks at its own tokens, and
-            the loss is over real tokens.
+        batch_size: rows of every batch.
+        dense_dim: units of the dense layers over a window.
+        embed_dim: size of a token vector.
+        num_layers: blocks of the encoder, and of the decoder.
+        vocabulary_size: number of ids; token 0 is the blank.
+        width_dec, width_enc: tokens in the windows.
+        faithful: True: as in the definition, pads take part in attention and loss, and the longest row of a batch determines
+            the queries of all rows. False: attention sees real tokens only (context, dec row), the queries of a row are its
+            own tokens, and the loss is over real tokens.
 
     Call arguments:
-        x: six arrays, (values, row_splits) of enc, dec and tgt, as the source gives them; or a dict of dense arrays as of
-            `dense_batch`, whose shapes do not follow the data (for jit). tgt goes into the context of the next call alone.
+        x: six arrays, (values, row_splits) of enc, dec and tgt, as in the source; or a dict of dense arrays from
+            `dense_batch`, whose shapes do not depend on the data (for jit). tgt only enters the context of the next call.
 
     Returns:
-        logits (batch, width_dec, vocabulary_size). What the definition returns are the first `max(dec_lengths)` positions.
+        logits (batch, width_dec, vocabulary_size). The definition returns the first `max(dec_lengths)` positions.
 
     Raises:
-        ValueError: when the batch is not the model's own.
+        UsageError: a size is not an integer of at least 1, or a batch does not have `batch_size` rows.
 
     Example:
         >>> SlidingArithmetic().count_params()
@@ -77,25 +84,29 @@ class SlidingArithmetic(StepMixin, keras.Model):
 
     def __init__(
         self,
-        batch_size=5,
-        dense_dim=150,
-        embed_dim=6,
-        num_layers=2,
-        vocabulary_size=20,
-        width_dec=15,
-        width_enc=25,
-        faithful=True,
-        **kwargs,
+        batch_size: int = 5,
+        dense_dim: int = 150,
+        embed_dim: int = 6,
+        num_layers: int = 2,
+        vocabulary_size: int = 20,
+        width_dec: int = 15,
+        width_enc: int = 25,
+        faithful: bool = True,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.batch_size, self.dense_dim, self.embed_dim, self.num_layers, self.vocabulary_size = (
-            batch_size,
-            dense_dim,
-            embed_dim,
-            num_layers,
-            vocabulary_size,
+        sizes = dict(
+            batch_size=batch_size,
+            dense_dim=dense_dim,
+            embed_dim=embed_dim,
+            num_layers=num_layers,
+            vocabulary_size=vocabulary_size,
+            width_dec=width_dec,
+            width_enc=width_enc,
         )
-        self.width_dec, self.width_enc, self.faithful = width_dec, width_enc, faithful
+        arguments.positive(**sizes)
+        self.config = {**sizes, "faithful": faithful}
+        self.batch_size, self.width_dec, self.width_enc, self.faithful = batch_size, width_dec, width_enc, faithful
         policy = self.dtype_policy
         self.frames = Frames(width_enc, width_dec, batch_size, name="frames")
         self.embed = Embed(vocabulary_size, embed_dim, name="embed", dtype=policy)
@@ -106,21 +117,21 @@ class SlidingArithmetic(StepMixin, keras.Model):
             layer.build()
         self.built = True
 
-    def reset(self):
-        """Forgets the context of all rows."""
+    def reset(self) -> None:
+        """Clears the context of all rows."""
         self.frames.reset()
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: bool | None = None) -> Tensor:
         return self._logits(self._pairs(x))[0]
 
-    def _pairs(self, x):
-        """(tokens, lengths) of enc, dec and tgt, from either form of the inputs."""
+    def _pairs(self, x: Any) -> list[tuple[Tensor, Tensor]]:
+        """(tokens, lengths) of enc, dec and tgt, from both forms of the inputs."""
         if isinstance(x, dict):
             return [(x[name], x[f"{name}_lengths"]) for name in FIELDS]
         forms = ((self.width_enc, "last"), (self.width_dec, "first"), (self.width_enc, "last"))
-        return [to_dense(*x[2 * i : 2 * i + 2], width, keep) for i, (width, keep) in enumerate(forms)]
+        return [to_dense(x[2 * i], x[2 * i + 1], width, keep) for i, (width, keep) in enumerate(forms)]
 
-    def _logits(self, pairs):
+    def _logits(self, pairs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         enc, enc_lengths, dec, dec_lengths = self.frames(*pairs)
         enc_mask = dec_mask = None
         if self.faithful:
@@ -134,23 +145,24 @@ class SlidingArithmetic(StepMixin, keras.Model):
         decoded = self.decode(self.embed(dec), encoded, dec_queries, x_mask=dec_mask, context_mask=enc_mask)
         return self.debed(decoded, dec_lengths)
 
-    def objective(self, x, y, sample_weight, training):
-        """The mean cross entropy over the positions of the longest target (`faithful`) or over the target's tokens.
+    def objective(self, x: Any, y: Tensor, sample_weight: Tensor, training: bool) -> tuple[dict[str, Tensor], Tensor]:
+        """The mean cross-entropy over the positions of the longest target (`faithful`) or over the target's tokens.
 
         Args:
             x: as of `call`.
-            y: (batch, t) integers, targets padded with 0; t at most width_dec.
-            sample_weight: (batch,) or (batch, t), multiplies the weight of each position; the mean is by weight. None: ones.
+            y: (batch, t) or (batch, t, 1) integers, targets padded with 0; t at most width_dec.
+            sample_weight: (batch,), (batch, 1) or (batch, t), multiplied with the weight of each position. None: ones.
             training: bool.
 
         Returns:
             ({"crossentropy": scalar}, logits (batch, t, vocabulary_size))
 
         Raises:
-            ValueError: when t is more than width_dec.
+            UsageError: y or sample_weight has another shape, or t is more than width_dec.
         """
+        y, sample_weight = self._aligned(y, sample_weight)
         if y.shape[1] is not None and y.shape[1] > self.width_dec:
-            raise ValueError(
+            raise UsageError(
                 f"Expected targets of at most width_dec={self.width_dec} tokens. Received: y of shape {tuple(y.shape)}"
             )
         pairs = self._pairs(x)
@@ -161,24 +173,26 @@ class SlidingArithmetic(StepMixin, keras.Model):
         weight = self._position_weight(pairs[2][1], sample_weight)[:, :steps]
         return {"crossentropy": ops.divide_no_nan(ops.sum(losses * weight), ops.sum(weight))}, logits
 
-    def _position_weight(self, tgt_lengths, sample_weight):
+    def _aligned(self, y: Tensor, sample_weight: Tensor) -> tuple[Tensor, Tensor]:
+        check_weights(sample_weight)
+        steps = None if y is None or len(y.shape) < 2 else y.shape[1]
+        return align(y, sample_weight, (self.batch_size, steps))
+
+    def _position_weight(self, tgt_lengths: Tensor, sample_weight: Tensor) -> Tensor:
         """(batch, steps) float32: 1 on the positions of the loss, times the sample weight."""
         if self.faithful:
             tgt_lengths = ops.full_like(tgt_lengths, ops.max(tgt_lengths))
         weight = ops.cast(length_mask(tgt_lengths, self.width_dec), "float32")
         if sample_weight is None:
             return weight
-        sample_weight = ops.cast(sample_weight, "float32")
-        if len(sample_weight.shape) == 1:
-            return weight * sample_weight[:, None]
-        return weight[:, : ops.shape(sample_weight)[1]] * sample_weight
+        return weight[:, : ops.shape(sample_weight)[1]] * ops.cast(sample_weight, "float32")
 
-    def batch_weight(self, x, y, sample_weight):
-        """Rows where `faithful`, since the source's mean over an epoch is over samples; else tokens."""
+    def batch_weight(self, x: Any, y: Tensor, sample_weight: Tensor) -> Tensor:
+        """Rows where `faithful`, since the mean over an epoch is over samples in the source; else tokens."""
         if self.faithful:
             return ops.convert_to_tensor(float(self.batch_size), "float32")
+        _, sample_weight = self._aligned(y, sample_weight)
         return ops.sum(self._position_weight(self._pairs(x)[2][1], sample_weight))
 
-    def get_config(self):
-        names = ("batch_size", "dense_dim", "embed_dim", "num_layers", "vocabulary_size", "width_dec", "width_enc", "faithful")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.config}

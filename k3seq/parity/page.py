@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from k3seq.errors import require_extra
 from k3seq.parity.rows import Report, Row
 from k3seq.parity.verdicts import FAILING, worst
 from k3seq.report.parts import Cell, fold, log, page, picture, section, table, text
@@ -82,7 +83,8 @@ def _cases(rows: Iterable[Row]) -> "Iterator[Markup]":
 
 def _errors(rows: Iterable[Row]) -> "list[Markup]":
     """A picture of every measured error divided by its tolerance, by check; none where nothing was measured."""
-    from matplotlib.figure import Figure
+    with require_extra("report"):
+        from matplotlib.figure import Figure
 
     shares: dict[tuple[str, str], list[float]] = {}
     for row in rows:

@@ -32,7 +32,7 @@ class Pool(AbstractContextManager):
     A worker starts at its first request. JAX with float64 is a worker of its own.
 
     Args:
-        backends: names of the matrix; None: all of it.
+        backends: names of the matrix; None: all that train.
         matrix: the matrix file; None loads it.
         environment: variables of every worker; they have priority over the caller's environment.
         timeout: seconds that one request may take.
@@ -54,7 +54,7 @@ class Pool(AbstractContextManager):
         timeout: float = 120.0,
     ):
         self.matrix = matrix or matrix_file.load()
-        self.names = [self.matrix.backend(name).name for name in (backends or self.matrix.backends)]
+        self.names = [self.matrix.backend(name).name for name in (backends or self.matrix.training)]
         if len(set(self.names)) < len(self.names):
             raise UsageError(f"Expected each backend once. Received: {', '.join(self.names)}")
         self.installed = {name: matrix_file.installed(name, self.matrix) for name in self.names}

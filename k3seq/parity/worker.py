@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops, tree
 
 from k3seq import backend
+from k3seq.backend.keras_internals import functional_inputs, layers_of
 from k3seq.decode import Greedy
 from k3seq.errors import UsageError
 from k3seq.parity import gradients
@@ -148,7 +149,7 @@ def save(payload: Payload) -> dict[str, Any]:
 def load(payload: Payload) -> dict[str, Any]:
     """Loads what `save` wrote for {"folder", "name"}, perhaps on another backend, and returns its `contents`."""
     made = subject(payload)
-    classes = {type(layer).__name__: type(layer) for layer in made.layer._flatten_layers()}
+    classes = {type(layer).__name__: type(layer) for layer in layers_of(made.layer)}
     with undrawn_weights():
         model: Any = keras.saving.load_model(_file(payload), custom_objects=classes)
     whole = isinstance(made.layer, keras.Model)
@@ -215,10 +216,10 @@ def resolve(payload: Payload) -> list[dict[str, Any]]:
 
 def _inputs_of(layer: Any, name: str) -> Nested:
     """Specs of the inputs of a functional model; open sizes become 3 rows and 5 steps."""
-    structure = getattr(layer, "_inputs_struct", None)
+    structure = functional_inputs(layer)
     if structure is None:
         raise UsageError(f"Expected the inputs of {name}: --inputs, or an attribute example_inputs of it. Received: neither")
-    ids = [part.input_dim for part in layer._flatten_layers() if isinstance(part, keras.layers.Embedding)]
+    ids = [part.input_dim for part in layers_of(layer) if isinstance(part, keras.layers.Embedding)]
 
     def spec(tensor: Any) -> Spec:
         shape = tuple((3 if axis == 0 else 5) if size is None else size for axis, size in enumerate(tensor.shape))

@@ -2,34 +2,38 @@
 
     keras.layers.Dense(8, kernel_initializer=GlorotUniform(seed=3))
 
-Names, arguments and distributions are those of `keras.initializers`, and so is the rule of an integer seed: the same seed and
-shape give the same numbers again, so give every weight a seed of its own (or draw all of a model with
-`k3seq.random.initialize`, which keys them by path). There is no seed None.
+Names, arguments and distributions are those of `keras.initializers`. As there, the same integer seed and shape give the same
+numbers again, so give each weight a different seed, or draw all weights of a model with `k3seq.random.initialize`, which uses
+their paths. The seed cannot be None.
 """
+
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from k3seq import arguments
 from k3seq.errors import UsageError
-from k3seq.random.bits import Stream
+from k3seq.random.bits import Stream, key_words
 from k3seq.random.weights import draw
+from k3seq.typing import Shape, Tensor
 
 
 class _Drawn(keras.initializers.Initializer):
-    """What all of them share: the seed, and `draw` by the class name.
+    """What all initialisers share: the seed, and `draw` by the class name.
 
-    Calling it with a shape and a float dtype gives a tensor, float32 numbers rounded to that dtype.
+    Called with a shape and a float dtype, it returns a tensor of float32 numbers rounded to that dtype.
 
     Raises:
         UsageError: the seed is not an integer in 0..2**64-1, or the dtype is not a float type.
     """
 
-    def __init__(self, seed):
-        Stream(seed)
+    def __init__(self, seed: int):
+        key_words(seed)
         self.seed = seed
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Shape, dtype: Any = None) -> Tensor:
         dtype = keras.backend.standardize_dtype(dtype or keras.config.floatx())
         if not keras.backend.is_float_dtype(dtype):
             raise UsageError(f"Expected a float dtype. Received: dtype={dtype}")
@@ -37,14 +41,14 @@ class _Drawn(keras.initializers.Initializer):
         value = draw(kind, self.get_config(), tuple(shape), Stream(self.seed, kind))
         return ops.cast(ops.convert_to_tensor(np.asarray(value, np.float32)), dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed}
 
 
 class _Scaled(_Drawn):
     """Variance scaled by the fans."""
 
-    def __init__(self, *, seed):
+    def __init__(self, *, seed: int):
         super().__init__(seed)
 
 
@@ -55,7 +59,7 @@ class GlorotUniform(_Scaled):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class GlorotNormal(_Scaled):
-    """Normal, cut at two deviations, with variance 2 / (fan in + fan out) (Glorot and Bengio 2010)."""
+    """Normal, truncated at two deviations, with variance 2 / (fan in + fan out) (Glorot and Bengio 2010)."""
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -65,7 +69,7 @@ class HeUniform(_Scaled):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class HeNormal(_Scaled):
-    """Normal, cut at two deviations, with variance 2 / fan in (He et al. 2015, arXiv 1502.01852)."""
+    """Normal, truncated at two deviations, with variance 2 / fan in (He et al. 2015, arXiv 1502.01852)."""
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -75,18 +79,18 @@ class LecunUniform(_Scaled):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class LecunNormal(_Scaled):
-    """Normal, cut at two deviations, with variance 1 / fan in (LeCun et al. 1998, "Efficient backprop")."""
+    """Normal, truncated at two deviations, with variance 1 / fan in (LeCun et al. 1998, "Efficient backprop")."""
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class RandomUniform(_Drawn):
     """Uniform in [minval, maxval)."""
 
-    def __init__(self, minval=-0.05, maxval=0.05, *, seed):
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, *, seed: int):
         super().__init__(seed)
         self.minval, self.maxval = minval, maxval
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"minval": self.minval, "maxval": self.maxval, "seed": self.seed}
 
 
@@ -94,17 +98,17 @@ class RandomUniform(_Drawn):
 class RandomNormal(_Drawn):
     """Normal."""
 
-    def __init__(self, mean=0.0, stddev=0.05, *, seed):
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, *, seed: int):
         super().__init__(seed)
         self.mean, self.stddev = mean, stddev
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"mean": self.mean, "stddev": self.stddev, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class TruncatedNormal(RandomNormal):
-    """Normal, redrawn beyond two deviations; `stddev` is that before the cut."""
+    """Normal, redrawn beyond two deviations; `stddev` is the deviation before that."""
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -112,19 +116,19 @@ class Orthogonal(_Drawn):
     """Orthonormal rows or columns, times `gain` (Saxe et al. 2014, arXiv 1312.6120).
 
     Raises:
-        UsageError: when called for a shape of fewer than two axes.
+        UsageError: the shape has fewer than two axes.
     """
 
-    def __init__(self, gain=1.0, *, seed):
+    def __init__(self, gain: float = 1.0, *, seed: int):
         super().__init__(seed)
         self.gain = gain
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Shape, dtype: Any = None) -> Tensor:
         if len(shape) < 2:
             raise UsageError(f"Expected a shape of at least two axes. Received: shape={tuple(shape)}")
         return super().__call__(shape, dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain, "seed": self.seed}
 
 
@@ -133,23 +137,21 @@ class VarianceScaling(_Drawn):
     """Variance `scale / fan`, mean 0.
 
     Args:
-        mode: "fan_in", "fan_out" or "fan_avg". distribution: "truncated_normal", "untruncated_normal" or "uniform".
+        scale: number above 0.
+        mode: "fan_in", "fan_out" or "fan_avg".
+        distribution: "truncated_normal", "untruncated_normal" or "uniform".
 
     Raises:
-        UsageError: scale is not positive, or mode or distribution is none of these.
+        UsageError: an argument is not as above.
     """
 
-    def __init__(self, scale=1.0, mode="fan_in", distribution="truncated_normal", *, seed):
+    def __init__(self, scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal", *, seed: int):
         super().__init__(seed)
         if scale <= 0:
-            raise UsageError(f"Expected a positive scale. Received: scale={scale}")
-        if mode not in ("fan_in", "fan_out", "fan_avg"):
-            raise UsageError(f"Expected mode to be fan_in, fan_out or fan_avg. Received: mode={mode!r}")
-        if distribution not in ("truncated_normal", "untruncated_normal", "uniform"):
-            raise UsageError(
-                f"Expected truncated_normal, untruncated_normal or uniform. Received: distribution={distribution!r}"
-            )
+            raise UsageError(f"Expected scale to be a number above 0. Received: scale={scale}")
+        arguments.one_of(("fan_in", "fan_out", "fan_avg"), mode=mode)
+        arguments.one_of(("truncated_normal", "untruncated_normal", "uniform"), distribution=distribution)
         self.scale, self.mode, self.distribution = scale, mode, distribution
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"scale": self.scale, "mode": self.mode, "distribution": self.distribution, "seed": self.seed}

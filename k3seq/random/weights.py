@@ -1,38 +1,43 @@
-"""The same starting weights on every backend.
+"""The same initial weights on every backend.
 
-Keras' initialisers draw other numbers on each backend from one seed. `initialize` draws them anew on the host from a
-counter-based generator, from the same distributions, keyed by the seed and the weight's path.
+With the same seed Keras' initialisers draw different numbers on each backend. `initialize` draws from the same distributions
+with a counter-based generator in NumPy, keyed by the seed and the weight's path.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from k3seq.errors import UsageError
 from k3seq.random.bits import Stream
+from k3seq.typing import NDArray
 
 
-def initialize(model, seed):
+def initialize(model: Any, seed: int) -> Any:
     """Gives every trainable weight of a built model a value that depends on (seed, path, shape) alone.
 
-    The distribution is that of the weight's initialiser, found on its layer as `<weight name>_initializer` (Keras' convention);
-    constant initialisers (zeros, ones, the LSTM's forget bias) keep their value.
+    The distribution is that of the weight's initialiser, the attribute `<weight name>_initializer` of its layer (Keras'
+    convention); constant initialisers (zeros, ones, the LSTM's forget bias) keep their value.
 
     Args:
         model: a built Keras model or layer.
-        seed: int.
+        seed: integer in 0..2**64-1.
 
     Returns:
         The model.
 
     Raises:
-        UsageError: when the model is not built, or a weight's initialiser is not found or of a class that is not known here.
+        UsageError: the model is not built, or a weight's initialiser is missing or of an unknown class.
     """
+    from k3seq.backend.keras_internals import layers_of, own_weights  # imports Keras, which `k3seq.data` must not
+
     if not model.built:
-        raise UsageError(f"Expected a built model. Received: {model.name}, whose weights do not exist yet")
+        raise UsageError(f"Expected a built model. Received: {model.name}, which has no weights yet")
     seen = set()
-    for layer in model._flatten_layers():
-        for variable in layer._trainable_variables:
+    for layer in layers_of(model):
+        for variable in own_weights(layer, trainable=True):
             if id(variable) in seen:
                 continue
             seen.add(id(variable))
@@ -49,7 +54,7 @@ def initialize(model, seed):
     return model
 
 
-def _initializer_of(layer, variable):
+def _initializer_of(layer: Any, variable: Any) -> Any:
     name = variable.name
     for attribute in (f"{name}_initializer", f"{name.removesuffix('_kernel')}_initializer"):
         found = getattr(layer, attribute, None)
@@ -58,19 +63,22 @@ def _initializer_of(layer, variable):
     return None
 
 
-def draw(kind, config, shape, stream):
-    """A value of the distribution that a Keras initialiser stands for, or None for one without chance.
+def draw(kind: str, config: Mapping[str, Any], shape: tuple[Any, ...], stream: Stream) -> NDArray[Any] | None:
+    """A value from the distribution of a Keras initialiser, or None for a constant one.
 
     Args:
-        kind: class name, such as "GlorotUniform". config: its `get_config()`. shape: tuple. stream: a `Stream`.
+        kind: class name, such as "GlorotUniform".
+        config: its `get_config()`.
+        shape: shape of the weight.
+        stream: source of the random numbers.
 
     Raises:
-        UsageError: for a class that is not known.
+        UsageError: the class is unknown.
     """
     if kind in _SCALED:
         config = {**_SCALED[kind], **{k: v for k, v in config.items() if k != "seed"}}
         kind = "VarianceScaling"
-    if kind in ("Zeros", "Ones", "Constant", "Identity", "OpenForgetGate"):
+    if kind in _CONSTANT:
         return None
     if kind == "RandomUniform":
         return _uniform(stream, shape, config["minval"], config["maxval"])
@@ -82,9 +90,10 @@ def draw(kind, config, shape, stream):
         return config["gain"] * _orthogonal(stream, shape)
     if kind == "VarianceScaling":
         return _variance_scaling(stream, shape, **{k: config[k] for k in ("scale", "mode", "distribution")})
-    raise UsageError(f"Expected an initialiser of a class that k3seq.random knows. Received: {kind}")
+    raise UsageError(f"Expected an initialiser among {', '.join(KINDS)}. Received: {kind}")
 
 
+_CONSTANT = ("Zeros", "Ones", "Constant", "Identity", "OpenForgetGate")
 _SCALED = {
     "GlorotUniform": {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform"},
     "GlorotNormal": {"scale": 1.0, "mode": "fan_avg", "distribution": "truncated_normal"},
@@ -95,28 +104,31 @@ _SCALED = {
 }
 
 
-def _uniform(stream, shape, low, high):
+KINDS = (*_CONSTANT, "RandomUniform", "RandomNormal", "TruncatedNormal", "Orthogonal", "VarianceScaling", *_SCALED)
+
+
+def _uniform(stream: Stream, shape: tuple[int, ...], low: float, high: float) -> NDArray[Any]:
     return low + (high - low) * stream.uniform(shape).astype(np.float64)
 
 
-def _truncated(stream, shape):
-    """Standard normal within two deviations, by redrawing what falls outside."""
+def _truncated(stream: Stream, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Standard normal within two deviations; values outside are drawn again."""
     value = stream.normal(shape).astype(np.float64)
     while (outside := np.abs(value) > 2.0).any():
         value[outside] = stream.normal((int(outside.sum()),))
     return value
 
 
-def _orthogonal(stream, shape):
-    """Rows or columns orthonormal (Saxe et al. 2014, https://arxiv.org/abs/1312.6120), signs fixed by the diagonal of R."""
+def _orthogonal(stream: Stream, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Orthonormal rows or columns (Saxe et al. 2014, https://arxiv.org/abs/1312.6120), signs fixed by the diagonal of R."""
     rows, columns = math.prod(shape[:-1]), shape[-1]
     q, r = np.linalg.qr(stream.normal((max(rows, columns), min(rows, columns))).astype(np.float64))
     q = q * np.sign(np.diag(r))
     return (q.T if rows < columns else q).reshape(shape)
 
 
-def _variance_scaling(stream, shape, scale, mode, distribution):
-    receptive = math.prod(shape[:-2]) if len(shape) > 2 else 1
+def _variance_scaling(stream: Stream, shape: tuple[Any, ...], scale: float, mode: str, distribution: str) -> NDArray[Any]:
+    receptive = math.prod(shape[:-2])
     fan_in, fan_out = (shape[0], shape[0]) if len(shape) == 1 else (shape[-2] * receptive, shape[-1] * receptive)
     variance = scale / max(1.0, {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode])
     if distribution == "uniform":
@@ -124,5 +136,5 @@ def _variance_scaling(stream, shape, scale, mode, distribution):
         return _uniform(stream, shape, -limit, limit)
     if distribution == "untruncated_normal":
         return math.sqrt(variance) * stream.normal(shape)
-    # 0.8796... is the deviation of a standard normal cut at two deviations.
+    # 0.8796... is the deviation of a standard normal distribution truncated at two deviations.
     return math.sqrt(variance) / 0.87962566103423978 * _truncated(stream, shape)

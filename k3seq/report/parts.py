@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
-
 from k3seq.data.files import replacing
+from k3seq.errors import require_extra
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 
@@ -35,41 +35,42 @@ def page(title: str, *parts: str) -> str:
     return _environment().get_template("page.html").render(title=title, parts=parts)
 
 
-def section(title: str, *parts: str) -> Markup:
+def section(title: str, *parts: str) -> "Markup":
     """Parts under a heading."""
     return _part("section", title, parts)
 
 
-def table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> Markup:
+def table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> "Markup":
     """A table; `head` are column names, `rows` are lists of `Cell` or of anything that `str` takes."""
     cells = [[cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in row] for row in rows]
     return _part("table", head, cells)
 
 
-def fold(summary: str, *parts: str, opened: bool = False) -> Markup:
+def fold(summary: str, *parts: str, opened: bool = False) -> "Markup":
     """Parts that a click on the summary shows and hides."""
     return _part("fold", summary, parts, opened)
 
 
-def text(words: str) -> Markup:
+def text(words: str) -> "Markup":
     """A paragraph."""
     return _part("text", words)
 
 
-def log(words: str) -> Markup:
+def log(words: str) -> "Markup":
     """Output of a program, in a fixed-width font."""
     return _part("log", words)
 
 
-def picture(figure: "Figure", caption: str = "") -> Markup:
+def picture(figure: "Figure", caption: str = "") -> "Markup":
     """A matplotlib figure as SVG inside the page; the same figure gives the same text."""
-    import matplotlib
+    with require_extra("report"):
+        import matplotlib
 
     written = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "k3seq"}):
         figure.savefig(written, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     svg = written.getvalue()
-    return _part("picture", Markup(svg[svg.index("<svg") :]), caption)
+    return _part("picture", _markup(svg[svg.index("<svg") :]), caption)
 
 
 def write(path: str | PathLike[str], html: str) -> None:
@@ -84,11 +85,19 @@ def write(path: str | PathLike[str], html: str) -> None:
 
 @functools.cache
 def _environment() -> "jinja2.Environment":
-    import jinja2
+    with require_extra("report"):
+        import jinja2
 
     loader = jinja2.PackageLoader("k3seq.report", "templates")
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
 
 
-def _part(macro: str, *arguments: Any) -> Markup:
-    return Markup(getattr(_environment().get_template("parts.html").module, macro)(*arguments).strip())
+def _part(macro: str, *arguments: Any) -> "Markup":
+    return _markup(getattr(_environment().get_template("parts.html").module, macro)(*arguments).strip())
+
+
+def _markup(html: str) -> "Markup":
+    """The text marked as HTML, so that a page does not escape it."""
+    with require_extra("report"):
+        from markupsafe import Markup
+    return Markup(html)

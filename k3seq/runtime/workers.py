@@ -1,12 +1,12 @@
-"""One process per backend: a payload in, a result out, a time limit, stderr kept. Needs POSIX.
+"""One process per backend: a payload in, a result out, a time limit, stderr kept.
 
-Keras binds its backend when it is imported, so what compares backends needs a process for each. `launch` runs one function in a
-fresh process; a `Worker` stays alive for many requests. What a worker does wrong (it crashes, hangs, raises, its backend is
-missing) comes back as a `Failure` and never as an exception.
+Keras binds its backend when it is imported, so comparing backends needs a process for each. `launch` calls one function in a
+new process; a `Worker` stays alive for many requests. When a worker crashes, hangs, raises or lacks its backend, the caller
+gets a `Failure` and no exception.
 
-Payloads and results are nested dicts and lists of JSON values with NumPy arrays anywhere. Each request has a folder of its own:
-`request.json` and `request.npz` in, `result.json` and `result.npz` out. Pipes carry one short JSON line each way, so that
-neither side waits on a full pipe; whatever the function prints goes to stderr. Nothing is pickled.
+Payloads and results are nested dicts and lists of JSON values with NumPy arrays anywhere (`k3seq.runtime.exchange`). Each
+request has its own folder: `request.json` and `request.npz` in, `result.json` and `result.npz` out. Pipes carry one short JSON
+line each way, so that neither side waits on a full pipe. What the function prints goes to stderr. Nothing is pickled.
 """
 
 import faulthandler
@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -29,20 +30,28 @@ from typing import Any
 
 from k3seq.errors import UsageError
 from k3seq.runtime import matrix
-from k3seq.runtime.memory import keep_memory
+from k3seq.runtime.exchange import read, write
+from k3seq.runtime.memory import keeping_environment
 
 TIMEOUT = 600.0
 _STDERR_KEPT = 200_000  # bytes of the end of stderr that a Failure carries
+# A group of its own: all of it can be killed, and Ctrl-C reaches only the caller. The signal makes a worker write its stack.
+_OWN_GROUP: dict[str, Any] = (
+    {"start_new_session": True}
+    if hasattr(os, "killpg")
+    else {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+)
+_DUMP = getattr(signal, "SIGUSR1", None)
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from k3seq.runtime.workers import serve; serve()"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in a worker.
+    """Why a request has no result.
 
     `kind` is one of: `missing` (the backend is not installed), `unknown` (there is no such function), `exception` (it raised),
-    `result` (it returned what cannot be carried), `crash` (the process ended), `timeout`. `message` is one line; `stderr` is
-    what the process wrote during the request: prints, warnings, the traceback, and where it stood when the time was over.
+    `result` (it returned something that cannot be sent), `crash` (the process ended), `timeout`. `message` is one line.
+    `stderr` is what the process wrote during the request: prints, warnings, tracebacks, and the stack at the time limit.
     """
 
     kind: str
@@ -51,27 +60,30 @@ class Failure:
 
 
 class Worker(AbstractContextManager):
-    """A process with one backend, kept alive from request to request; it starts at the first, and anew after a crash or a hang.
+    """A process with one backend that answers many requests. It starts at the first request, and again after a crash or a hang.
 
     Args:
         backend: a name of the matrix.
         environment: variables set in the process besides the parent's own and `KERAS_BACKEND`.
-        backends: the `k3seq.runtime.matrix.Matrix` to look the backend up in; None loads it.
+        backends: the `k3seq.runtime.matrix.Matrix` that has the backend; None loads it.
     """
 
-    def __init__(self, backend, environment=None, backends=None):
+    def __init__(
+        self, backend: str, environment: Mapping[str, str] | None = None, backends: matrix.Matrix | None = None
+    ) -> None:
         self.backend, self._environment, self._matrix = backend, dict(environment or {}), backends
         self._process: Any = None  # a Popen from the first request on
 
-    def request(self, function, payload=None, timeout=TIMEOUT):
-        """Calls `package.module:function` with the payload and returns what it returns, or a `Failure`.
+    def request(self, function: str, payload: Any = None, timeout: float | None = TIMEOUT) -> Any:
+        """Calls `package.module:function` with the payload and returns its result, or a `Failure`.
 
-        Tuples arrive as lists and NumPy scalars as arrays of no dimensions; everything else arrives as it was sent.
+        Tuples arrive as lists and NumPy scalars as arrays without dimensions; everything else arrives as it was sent.
 
         Args:
             function: `package.module:function`; importable from the working directory or from the caller's `sys.path`.
-            payload: the function's one argument.
-            timeout: seconds, the start of the process among them; None waits for ever.
+            payload: the function's only argument.
+            timeout: seconds, including the start of the process; None waits without limit.
+
         Raises:
             UsageError: the payload holds something that is neither JSON nor a NumPy array; the message names the place.
         """
@@ -83,7 +95,7 @@ class Worker(AbstractContextManager):
         self._start()
         with tempfile.TemporaryDirectory(dir=self._folder.name) as folder:
             write(Path(folder, "request"), payload)
-            before = self._log.stat().st_size if self._answered else 0  # the first request's stderr has the start in it
+            before = self._log.stat().st_size if self._answered else 0  # the first request's stderr includes the start
             try:
                 self._send({"function": function, "folder": folder})
                 answer = self._receive(deadline)
@@ -97,11 +109,11 @@ class Worker(AbstractContextManager):
                 return Failure(answer["kind"], answer["message"], self._written(before))
             return read(Path(folder, "result"))
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def close(self):
-        """Ends the process and all that it started."""
+    def close(self) -> None:
+        """Ends the process and the processes that it started."""
         if self._process is not None:
             self._kill()
             self._process = None
@@ -122,14 +134,14 @@ class Worker(AbstractContextManager):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=os.environ | quiet | self._environment | {"KERAS_BACKEND": self.backend},
-                start_new_session=True,  # a group of its own: all of it can be killed, and Ctrl-C reaches the caller alone
+                env=keeping_environment() | os.environ | quiet | self._environment | {"KERAS_BACKEND": self.backend},
+                **_OWN_GROUP,
             )
         self._reader = threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True)
         self._reader.start()
 
     def _send(self, request):
-        with suppress(BrokenPipeError):  # it has ended: _receive sees that too, and tells how
+        with suppress(OSError):  # the pipe is broken: the process has ended, which _receive reports
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
 
@@ -151,9 +163,10 @@ class Worker(AbstractContextManager):
         code = self._process.poll()
         if code is None:
             kind, message = "timeout", f"Expected an answer within {timeout} s"
-            self._process.send_signal(signal.SIGUSR1)  # faulthandler writes to stderr where it stands
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.3)
+            if _DUMP is not None:
+                self._process.send_signal(_DUMP)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.3)
         else:
             ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             kind, message = "crash", f"The process {ended}"
@@ -168,21 +181,35 @@ class Worker(AbstractContextManager):
             return log.read().decode("utf-8", "replace")
 
     def _kill(self):
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        _end_group(self._process)
         self._process.wait()
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             self._process.stdin.close()
         self._reader.join(1)  # it closes the other pipe
 
 
-def launch(backend, function, payload=None, timeout=TIMEOUT, environment=None, backends=None):
-    """Calls `package.module:function` with the payload in a fresh process; returns its result or a `Failure` (see `Worker`)."""
+def launch(
+    backend: str,
+    function: str,
+    payload: Any = None,
+    timeout: float | None = TIMEOUT,
+    environment: Mapping[str, str] | None = None,
+    backends: matrix.Matrix | None = None,
+) -> Any:
+    """Calls `package.module:function` with the payload in a new process; returns its result or a `Failure` (see `Worker`)."""
     with Worker(backend, environment, backends) as worker:
         return worker.request(function, payload, timeout)
 
 
-def launch_all(names, function, payload=None, timeout=TIMEOUT, environment=None, backends=None, workers=1):
+def launch_all(
+    names: Sequence[str],
+    function: str,
+    payload: Any = None,
+    timeout: float | None = TIMEOUT,
+    environment: Mapping[str, str] | None = None,
+    backends: matrix.Matrix | None = None,
+    workers: int = 1,
+) -> dict[str, Any]:
     """The same call on several backends, `workers` of them at a time.
 
     Returns:
@@ -199,6 +226,15 @@ def launch_all(names, function, payload=None, timeout=TIMEOUT, environment=None,
             worker.close()
 
 
+def _end_group(process):
+    """Kills the process and the processes that it started."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    elif process.poll() is None:
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True)
+
+
 def _pump(stream, lines):
     with stream:
         for line in stream:
@@ -206,72 +242,22 @@ def _pump(stream, lines):
     lines.put(None)
 
 
-def write(path, value):
-    """Writes JSON values and NumPy arrays as `path.json` and, where there are arrays, `path.npz`; UsageError for all else."""
-    import numpy as np
-
-    arrays, places = {}, []
-
-    def plain(value, place):
-        if value is None or isinstance(value, str | bool | int | float) and not isinstance(value, np.generic):
-            return value
-        if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
-            array, key = np.asarray(value), f"a{len(places)}"
-            native = array.dtype.kind != "V"  # bfloat16 and the float8 family are void to the .npy format: their bytes travel
-            arrays[key] = array if native else np.frombuffer(array.tobytes(), "uint8")
-            places.append([place, key, None if native else [array.dtype.name, list(array.shape)]])
-            return None
-        if isinstance(value, dict) and all(isinstance(k, str) for k in value):
-            return {k: plain(v, [*place, k]) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(v, [*place, i]) for i, v in enumerate(value)]
-        where = "".join(f"[{p!r}]" for p in place) or "the top"
-        named = f"{type(value).__module__}.{type(value).__name__}"
-        kind = "a dict with a key that is no str" if isinstance(value, dict) else named
-        raise UsageError(f"Expected JSON values and NumPy arrays. Received: {kind} at {where}")
-
-    document = {"value": plain(value, []), "arrays": places}
-    Path(f"{path}.json").write_text(json.dumps(document), encoding="utf-8")
-    if arrays:
-        np.savez(f"{path}.npz", **arrays)
-
-
-def read(path):
-    """What `write` wrote."""
-    document = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
-    holder = {"value": document["value"]}
-    if document["arrays"]:
-        import numpy as np
-
-        with np.load(f"{path}.npz", allow_pickle=False) as arrays:
-            for place, key, shaped in document["arrays"]:
-                array = arrays[key]
-                if shaped:
-                    ml_dtypes = importlib.import_module("ml_dtypes")
-                    array = np.frombuffer(array.tobytes(), getattr(ml_dtypes, shaped[0])).reshape(shaped[1]).copy()
-                target, last = holder, "value"
-                for step in place:
-                    target, last = target[last], step
-                target[last] = array
-    return holder["value"]
-
-
-def serve():
+def serve() -> None:
     """The worker's side: answers requests until its stdin closes."""
-    keep_memory()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
     os.dup2(2, 1)  # what the function prints, from C too, goes to stderr
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace")
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1)
+    if _DUMP is not None:
+        faulthandler.register(_DUMP)
     waiting = queue.SimpleQueue()
 
     def listen():
         for line in requests:
             waiting.put(json.loads(line))
-        os._exit(0)  # the caller has gone: end, even in the middle of a request
+        os._exit(0)  # the caller has ended: end too, even in the middle of a request
 
     threading.Thread(target=listen, daemon=True).start()
     while True:

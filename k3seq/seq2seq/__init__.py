@@ -1,6 +1,6 @@
 """The public names of `tfa.seq2seq` (TensorFlow Addons 0.23) on three backends: same arguments, same results.
 
-And `load_tfa_weights`, which carries trained weights over.
+`load_tfa_weights` loads the weights of models trained there.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from k3seq.runtime import backend_check
 
 backend_check.check()  # before anything imports keras
 
-_HOME = {
+_NAMES = {
     "attention_wrapper": (
         "AttentionMechanism",
         "AttentionWrapper",
@@ -46,13 +46,13 @@ _HOME = {
         "TrainingSampler",
     ),
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [*_HOME, *_MODULE_OF]
+__all__ = [*_NAMES, *_MODULE_OF]
 
 
 def __getattr__(name):
-    if name in _HOME:
+    if name in _NAMES:
         return importlib.import_module(f"k3seq.seq2seq.{name}")
     if name in _MODULE_OF:
         return getattr(importlib.import_module(f"k3seq.seq2seq.{_MODULE_OF[name]}"), name)

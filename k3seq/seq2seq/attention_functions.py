@@ -1,10 +1,17 @@
-"""What an `AttentionWrapper` does at a step unless it is told otherwise, and how the layers inside of it are written down."""
+"""The default functions of an `AttentionWrapper`, and helpers for the layers inside it."""
+
+from typing import Any
 
 import keras
 from keras import ops, tree
 
+from k3seq.layers import alignments
+from k3seq.typing import Nested, Tensor
 
-def attend(attention_mechanism, cell_output, attention_state, attention_layer):
+
+def attend(
+    attention_mechanism: Any, cell_output: Tensor, attention_state: Nested, attention_layer: Any
+) -> tuple[Any, Any, Any]:
     """The attention of a step, the default `attention_fn`.
 
     Args:
@@ -22,20 +29,25 @@ def attend(attention_mechanism, cell_output, attention_state, attention_layer):
     return attention_layer(both), alignments, next_state
 
 
-def feed(inputs, attention):
-    """The input of the cell, the default `cell_input_fn`: the inputs and the attention of the step before, side by side."""
+def feed(inputs: Nested, attention: Tensor | None) -> Tensor:
+    """The input of the cell, the default `cell_input_fn`: the inputs and the previous attention, concatenated."""
     return ops.concatenate([inputs, ops.cast(attention, inputs.dtype)], axis=-1)
 
 
-def is_symbolic(structure):
-    """Whether there is a `KerasTensor` among its tensors."""
+def hardmax(logits: Tensor, name: str | None = None) -> Tensor:
+    """One at the place of the largest logit (..., n) along the last axis, zero elsewhere; `name` is TFA's and not used."""
+    return alignments.hardmax(logits)
+
+
+def is_symbolic(structure: Nested) -> bool:
+    """Whether any of the tensors is a `KerasTensor`."""
     return any(isinstance(leaf, keras.KerasTensor) for leaf in tree.flatten(structure))
 
 
-def without_shapes(layers):
-    """A layer, a list of them or None in the form of a `.keras` file, without the shapes they were built for.
+def without_shapes(layers: Any) -> Any:
+    """The serialised form of a layer, a list of layers or None, without the shapes that they were built for.
 
-    A layer built while it is loaded, before the layer that holds it, would lose that layer's name from its weights' paths.
+    With shapes, loading would build a layer before its parent, and its weights' paths would lack the parent's name.
     """
     if isinstance(layers, list | tuple):
         return [without_shapes(layer) for layer in layers]
@@ -48,3 +60,13 @@ def _unbuilt(config):
         for cell in config["config"].get("cells", ()):
             _unbuilt(cell)
     return config
+
+
+def track_each(owner: Any, name: str, layers: Any) -> None:
+    """Makes each of a list of layers an attribute of its owner too: `tf.train.Checkpoint` does not look into lists.
+
+    The names `<name>_<i>` come after `<name>` in the alphabet, so that Keras stores the weights under the list.
+    """
+    for i, layer in enumerate(layers):
+        if layer is not None:
+            setattr(owner, f"{name}_{i}", layer)

@@ -1,5 +1,9 @@
-"""What an `AttentionWrapper` carries from step to step."""
+"""The state of an `AttentionWrapper`."""
 
+import contextlib
+import contextvars
+import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -8,6 +12,7 @@ from keras import ops, tree
 from k3seq.errors import UsageError
 from k3seq.seq2seq.expect import WrongType
 from k3seq.seq2seq.memory import AttentionMemory, fits
+from k3seq.typing import Nested, Tensor
 
 
 class AlignmentHistory(NamedTuple):
@@ -15,27 +20,25 @@ class AlignmentHistory(NamedTuple):
 
     alignments: Any
 
-    def stack(self):
-        """(t, b, s): TFA keeps a tensor array here, which is read so."""
+    def stack(self) -> Tensor:
+        """The alignments (t, b, s). TFA has a tensor array here and reads it by this method."""
         return self.alignments
 
-    def append(self, alignments):
-        """A history of one step more: alignments (b, s)."""
+    def append(self, alignments: Tensor) -> "AlignmentHistory":
+        """The history with the alignments (b, s) of one more step."""
         return AlignmentHistory(ops.concatenate([self.alignments, ops.expand_dims(alignments, 0)], axis=0))
 
 
 class AttentionWrapperState(NamedTuple):
-    """State of an `AttentionWrapper`; of a field for several mechanisms there is a tuple with one entry for each.
+    """State of an `AttentionWrapper`. With a list of mechanisms a field that belongs to a mechanism is a tuple.
 
     cell_state: state of the wrapped cell.
-    attention: (b, attention size), the attention of the step before.
+    attention: (b, attention size), the attention of the previous step.
     alignments: (b, s).
-    alignment_history: `AlignmentHistory`, to which every step appends; () where none is kept. Its shape changes with
-        every step, which a compiled loop cannot have: such a loop takes `paused()`, collects the `alignments` of its steps
-        and gives back `resumed(history)`.
-    attention_state: state of the mechanism, the alignments of the step before for those of this package.
-    memory: `AttentionMemory`, what is attended to: the same at every step and for every beam of a row, so that a loop need
-        neither freeze nor reorder it.
+    alignment_history: `AlignmentHistory`, to which every step appends; () where none is kept. A compiled loop, whose shapes
+        cannot change, takes `paused()`, collects the `alignments` of its steps and returns `resumed(history)`.
+    attention_state: state of the mechanism; in this package the alignments of the previous step.
+    memory: `AttentionMemory`, the same at every step and for every beam of a row, so that a loop does not reorder it.
     """
 
     cell_state: Any
@@ -45,7 +48,15 @@ class AttentionWrapperState(NamedTuple):
     attention_state: Any
     memory: Any = ()
 
-    def clone(self, **changes):
+    def __iter__(self) -> Iterator[Any]:
+        """The fields in their order. `keras.layers.RNN`, which calls `list(state)`, gets `AttentionWrapper.rnn_state`."""
+        caller: Any = sys._getframe(1).f_locals.get("self")
+        cell: Any = getattr(caller, "cell", None) if isinstance(caller, keras.layers.RNN) else None
+        if hasattr(cell, "rnn_state"):
+            return iter(cell.rnn_state(self))
+        return tuple.__iter__(self)
+
+    def clone(self, **changes: Any) -> "AttentionWrapperState":
         """A state with other fields, in the structure and the dtypes of this one: `state.clone(cell_state=encoder_state)`.
 
         Raises:
@@ -57,15 +68,15 @@ class AttentionWrapperState(NamedTuple):
         return self._replace(**{name: _like(name, getattr(self, name), value) for name, value in changes.items()})
 
     @property
-    def records(self):
-        """Whether each step appends its alignments to the history."""
+    def records(self) -> bool:
+        """Whether each step appends to the history."""
         return bool(tree.flatten(self.alignment_history))
 
-    def paused(self):
+    def paused(self) -> "AttentionWrapperState":
         """This state without a history, of constant shapes: for a loop that collects the alignments itself."""
         return self._replace(alignment_history=())
 
-    def resumed(self, history):
+    def resumed(self, history: Nested) -> "AttentionWrapperState":
         """This state with the alignments that a loop collected: (t, b, s), for several mechanisms a tuple of them."""
         several = isinstance(self.alignments, list | tuple)
         return self._replace(
@@ -87,14 +98,36 @@ def _like(name, old, new):
     return tree.pack_sequence_as(old, after)
 
 
-def as_state(state, mechanisms=None):
-    """A state, or its parts in lists and plain tuples as `keras.layers.RNN` and `.keras` files hold them, as a state.
+_collecting = contextvars.ContextVar("k3seq_collecting", default=False)
+
+
+@contextlib.contextmanager
+def collecting_history() -> Iterator[None]:
+    """Within the block a decoder collects the alignments of each step, so that a history in a list of states may grow."""
+    token = _collecting.set(True)
+    try:
+        yield
+    finally:
+        _collecting.reset(token)
+
+
+def history_may_grow(running: Any) -> bool:
+    """Whether a state in a plain list may have a history: in a decoder, or in a loop over `StackedRNNCells`.
 
     Args:
-        state: it or them. mechanisms: how many there are, or None for one that stands alone.
+        running: the outermost layer that is being called, or None.
+    """
+    return _collecting.get() or isinstance(running, keras.layers.StackedRNNCells)
+
+
+def as_state(state: Nested, mechanisms: int | None = None) -> AttentionWrapperState:
+    """An `AttentionWrapperState` from itself, or from the lists and plain tuples of `keras.layers.RNN` and `.keras` files.
+
+    Args:
+        state: a state or its parts. mechanisms: their number, or None for one that is not in a list.
 
     Raises:
-        WrongType: it is neither, or has no memory.
+        WrongType: `state` is neither, or has no memory.
     """
     if not isinstance(state, list | tuple) or len(state) != len(AttentionWrapperState._fields) or not state[-1]:
         found = f"{type(state).__name__} of {len(state)} parts" if isinstance(state, list | tuple) else type(state).__name__
@@ -109,18 +142,20 @@ def as_state(state, mechanisms=None):
 
 
 def _named(kind, part, mechanisms):
-    """A part of the state, or the tuple of them, as the named tuple that it is; () stays what it is."""
+    """A part of the state, or a tuple of parts, as named tuples; () stays ()."""
     if mechanisms is not None:
         return tuple(_named(kind, each, None) for each in part)
     return kind(*part) if isinstance(part, list | tuple) and len(part) == len(kind._fields) else part
 
 
-def check_state(state, batch_size, cell_state_size, attention_size, mechanisms):
+def check_state(
+    state: Nested, batch_size: Any, cell_state_size: Nested, attention_size: int | None, mechanisms: int | None
+) -> None:
     """Checks the structure and the shapes of a state, as far as they are known.
 
     Args:
         state: `AttentionWrapperState`. batch_size: int or None. cell_state_size: structure of ints. attention_size: int.
-        mechanisms: how many there are, or None for one that stands alone.
+        mechanisms: their number, or None for one that is not in a list.
 
     Raises:
         UsageError: a part is missing, or its shape is another.

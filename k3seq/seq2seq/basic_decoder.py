@@ -1,22 +1,25 @@
 """A decoder whose sampler chooses the next input: `tfa.seq2seq.basic_decoder` on three backends."""
 
-import inspect
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import keras
 from keras import KerasTensor, ops, tree
 
+from k3seq.backend.keras_internals import layers_of
 from k3seq.errors import UsageError
 from k3seq.seq2seq import expect
-from k3seq.seq2seq.attention_functions import without_shapes
+from k3seq.seq2seq.attention_functions import track_each, without_shapes
 from k3seq.seq2seq.beams import check_parts
 from k3seq.seq2seq.decoder import BaseDecoder
+from k3seq.seq2seq.parts import OutputShape, build_cell, loaded_parts
 from k3seq.seq2seq.recurrence import kinds_of
 from k3seq.seq2seq.sampler import Sampler
+from k3seq.typing import Nested, Shape, Tensor
 
 
 class BasicDecoderOutput(NamedTuple):
-    """What a step of a `BasicDecoder` gives, or (with a time axis) what a call gives.
+    """The output of a step of a `BasicDecoder`, or (with a time axis) of a call.
 
     rnn_output: (b, ..., o), of the output layer, or of the cell where there is none. sample_id: (b, ...), of the sampler.
     """
@@ -29,8 +32,8 @@ class BasicDecoderOutput(NamedTuple):
 class BasicDecoder(BaseDecoder):
     """A cell, a sampler and an output layer.
 
-    Called as `decoder(inputs, initial_state=state, ...)`, eagerly, inside a model, or on `KerasTensor`s in the functional API;
-    a functional model with it saves to `.keras`. What else the call takes is the sampler's: `sequence_length` or `mask`
+    Called as `decoder(inputs, initial_state=state, ...)`, eagerly, inside a model, or in the functional API; such a functional
+    model saves to `.keras`. The other arguments of the call are the sampler's: `sequence_length` or `mask`
     (training), `embedding` (scheduled), `auxiliary_inputs`, `start_tokens`, `end_token` (greedy and drawn), `step`. Returns
     (`BasicDecoderOutput` (b, t, ...), final state, lengths (b,) int32); of the number of steps t see `dynamic_decode`.
 
@@ -45,28 +48,30 @@ class BasicDecoder(BaseDecoder):
         UsageError: at the call, without an initial state or with one of another structure than the cell's; from the sampler.
     """
 
-    def __init__(self, cell, sampler, output_layer=None, **kwargs):
+    def __init__(self, cell: Any, sampler: Any, output_layer: keras.layers.Layer | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if not callable(cell) or not all(hasattr(cell, name) for name in ("output_size", "state_size")):
             raise expect.WrongType(f"Expected cell to be an RNN cell. Received: cell={cell!r}")
         expect.type_of("sampler", sampler, Sampler, "a Sampler")
         if output_layer is not None:
             expect.type_of("output_layer", output_layer, keras.layers.Layer, "a layer")
-        self.cell, self.sampler, self.output_layer = cell, sampler, output_layer
-        self._sampler_layers, self._sampling_step = list(sampler.layers), sampler.step
+        self.cell: Any = cell
+        self.sampler, self.output_layer = sampler, output_layer
+        self._sampler_layers = list(sampler.layers)
+        track_each(self, "_sampler_layers", self._sampler_layers)
+        track_each(self, "_sampler_variables", sampler.variables)
         self._late = self._builds = False
 
-    def build(self, inputs_shape=None, initial_state_shape=None, auxiliary_inputs_shape=None):
+    def build(
+        self, inputs_shape: Any = None, initial_state_shape: Any = None, auxiliary_inputs_shape: Shape | None = None
+    ) -> None:
         depth = self.sampler.depth(inputs_shape, auxiliary_inputs_shape)
         self._builds = depth is not None
         if self._builds:
             self._build_layers((None, depth), initial_state_shape)
 
     def _build_layers(self, shape, state_shape):
-        if not getattr(self.cell, "built", True):
-            # A cell that attends reads the depth of its memory off the state.
-            wants_state = "state_shape" in inspect.signature(self.cell.build).parameters
-            self.cell.build(shape, **({"state_shape": state_shape} if wants_state else {}))
+        build_cell(self.cell, shape, state_shape)
         if self.output_layer is not None and not self.output_layer.built:
             self.output_layer.build(_with_batch(self.cell.output_size))
         for layer in self._sampler_layers:
@@ -75,18 +80,18 @@ class BasicDecoder(BaseDecoder):
 
     def call(
         self,
-        inputs,
-        initial_state=None,
-        training=None,
-        sequence_length=None,
-        mask=None,
-        embedding=None,
-        auxiliary_inputs=None,
-        start_tokens=None,
-        end_token=None,
-        step=None,
-        **kwargs,
-    ):
+        inputs: Nested,
+        initial_state: Nested = None,
+        training: bool | None = None,
+        sequence_length: Tensor | None = None,
+        mask: Tensor | None = None,
+        embedding: Any = None,
+        auxiliary_inputs: Tensor | None = None,
+        start_tokens: Any = None,
+        end_token: Any = None,
+        step: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         given = {
             "sequence_length": sequence_length,
             "mask": mask,
@@ -99,7 +104,7 @@ class BasicDecoder(BaseDecoder):
         kwargs.update((name, value) for name, value in given.items() if value is not None)
         return super().call(inputs, initial_state, training, **kwargs)
 
-    def initialize(self, inputs, initial_state=None, **kwargs):
+    def initialize(self, inputs: Nested, initial_state: Nested = None, **kwargs: Any) -> tuple[Any, ...]:
         """`inputs` and `kwargs` are the sampler's; `initial_state` is the cell's, with b rows. See `BaseDecoder.initialize`."""
         initial_state = _state_of(self.cell, initial_state)
         finished, first = self.sampler.initialize(inputs, **kwargs)
@@ -117,7 +122,7 @@ class BasicDecoder(BaseDecoder):
         leaf, wanted = ops.convert_to_tensor(leaf), getattr(self.cell, "compute_dtype", None)
         return ops.cast(leaf, wanted) if wanted and keras.backend.standardize_dtype(leaf.dtype) == "float64" else leaf
 
-    def begin(self, inputs, state, training, impute_finished):
+    def begin(self, inputs: Nested, state: Nested, training: bool | None, impute_finished: bool) -> None:
         self.sampler.advance(training)
         if training:
             for cell in self._dropping():
@@ -129,10 +134,10 @@ class BasicDecoder(BaseDecoder):
         self._imputed = impute_finished
 
     def _dropping(self):
-        cells = self.cell._flatten_layers() if isinstance(self.cell, keras.layers.Layer) else []
+        cells = layers_of(self.cell) if isinstance(self.cell, keras.layers.Layer) else []
         return [cell for cell in cells if hasattr(cell, "get_dropout_mask")]
 
-    def close(self):
+    def close(self) -> None:
         for cell in self._dropping():
             cell.reset_dropout_mask()
             cell.reset_recurrent_dropout_mask()
@@ -140,18 +145,18 @@ class BasicDecoder(BaseDecoder):
         self.sampler.release()
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> Any:
         return self.sampler.batch_size
 
     @property
-    def longest(self):
+    def longest(self) -> Any:
         return self.sampler.longest
 
     @property
-    def reads(self):
+    def reads(self) -> Nested:
         return self.sampler.reads
 
-    def read(self, now):
+    def read(self, now: Nested) -> None:
         self.sampler.read(now)
 
     def _rnn_output_size(self):
@@ -160,16 +165,16 @@ class BasicDecoder(BaseDecoder):
         return tuple(self.output_layer.compute_output_shape(_with_batch(self.cell.output_size)))[1:]
 
     @property
-    def output_size(self):
-        return BasicDecoderOutput(self._rnn_output_size(), self.sampler.sample_ids_shape)
+    def output_size(self) -> Any:
+        return BasicDecoderOutput(OutputShape(self._rnn_output_size()), OutputShape(self.sampler.sample_ids_shape))
 
     @property
-    def output_dtype(self):
+    def output_dtype(self) -> Any:
         last = self.cell if self.output_layer is None or self._late else self.output_layer
         dtype = getattr(last, "compute_dtype", None) or self._state_dtype
         return BasicDecoderOutput(dtype, self.sampler.sample_ids_dtype)
 
-    def step(self, time, inputs, state, training=None):
+    def step(self, time: Tensor, inputs: Nested, state: Nested, training: bool | None = None) -> tuple[Any, ...]:
         """One step of cell, output layer and sampler. See `BaseDecoder.step`; outputs are a `BasicDecoderOutput`."""
         outputs, state = self.cell(inputs, state, training=training)
         if self._late:
@@ -180,9 +185,9 @@ class BasicDecoder(BaseDecoder):
         finished, next_inputs, state = self.sampler.next_inputs(time=time, outputs=outputs, state=state, sample_ids=ids)
         return BasicDecoderOutput(outputs, ids), state, next_inputs, finished
 
-    def finalize(self, outputs, final_state, sequence_lengths):
-        """The output layer on all steps at once, where no step needed it: one product in the place of t small ones."""
-        if not self._late:
+    def finalize(self, outputs: Nested, final_state: Nested, sequence_lengths: Tensor) -> tuple[Any, Any]:
+        """Applies the output layer to all steps at once where no step needed it: one product instead of t small ones."""
+        if not self._late or self.output_layer is None:
             raise NotImplementedError
         steps = ops.shape(outputs.rnn_output)[0]
         ends = sequence_lengths if self._imputed else ops.max(sequence_lengths, keepdims=True)
@@ -192,11 +197,13 @@ class BasicDecoder(BaseDecoder):
         logits = ops.where(runs[..., None], logits, ops.zeros_like(logits))
         return BasicDecoderOutput(logits, ops.where(runs, ids, ops.zeros_like(ids))), final_state
 
-    def compute_output_spec(self, inputs, initial_state=None, training=None, **kwargs):
+    def compute_output_spec(
+        self, inputs: Nested, initial_state: Nested = None, training: bool | None = None, **kwargs: Any
+    ) -> tuple[Any, Any, Any]:
         initial_state = _state_of(self.cell, initial_state)
         if not getattr(self.cell, "built", True):
             raise UsageError(
-                "Expected a cell that is built, where the sampler cannot tell its inputs' size. Received: not built"
+                "Expected a cell that is built, as the sampler does not know the size of its inputs. Received: a cell not built"
             )
         first = tree.flatten(initial_state)[0]
         self._state_dtype = first.dtype
@@ -213,16 +220,15 @@ class BasicDecoder(BaseDecoder):
         outputs = BasicDecoderOutput(*(KerasTensor((*before, *size), dtype) for size, dtype in zip(sizes, dtypes, strict=True)))
         return outputs, state, KerasTensor((first.shape[0],), "int32")
 
-    def get_config(self):
-        # What the sampler's inputs do not tell the shapes of keeps those that it was built for.
+    def get_config(self) -> dict[str, Any]:
+        # Where the sampler's inputs do not show the shapes, the config keeps them.
         serialised = without_shapes if self._builds else keras.saving.serialize_keras_object
         parts = {"cell": serialised(self.cell), "output_layer": serialised(self.output_layer)}
         return {**super().get_config(), **parts, "sampler": keras.saving.serialize_keras_object(self.sampler)}
 
     @classmethod
-    def from_config(cls, config):
-        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("cell", "sampler", "output_layer")}
-        return cls(**{**config, **parts})
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
+        return cls(**loaded_parts(config, ("cell", "sampler", "output_layer"), custom_objects))
 
 
 def _with_batch(size):

@@ -1,5 +1,8 @@
 """`tfa.seq2seq.beam_search_decoder` on three backends: a decoder that keeps the best `beam_width` sequences of every row."""
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import keras
 from keras import ops, tree
 
@@ -16,6 +19,8 @@ from k3seq.seq2seq.beam_search_step import (
     wide,
 )
 from k3seq.seq2seq.decoder import BaseDecoder
+from k3seq.seq2seq.parts import as_table, depth_of, loaded_parts, table_shape
+from k3seq.typing import Nested, Shape
 
 __all__ = [
     "BeamSearchDecoder",
@@ -52,15 +57,15 @@ class BeamSearchDecoder(BeamSearchDecoderMixin, BaseDecoder):
 
     def __init__(
         self,
-        cell,
-        beam_width,
-        embedding_fn=None,
-        output_layer=None,
-        length_penalty_weight=0.0,
-        coverage_penalty_weight=0.0,
-        reorder_tensor_arrays=True,
-        output_all_scores=False,
-        **kwargs,
+        cell: Any,
+        beam_width: int,
+        embedding_fn: Any = None,
+        output_layer: keras.layers.Layer | None = None,
+        length_penalty_weight: float = 0.0,
+        coverage_penalty_weight: float = 0.0,
+        reorder_tensor_arrays: bool = True,
+        output_all_scores: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(
             cell,
@@ -76,11 +81,21 @@ class BeamSearchDecoder(BeamSearchDecoderMixin, BaseDecoder):
             raise UsageError(f"Expected embedding_fn to be a callable. Received: {embedding_fn!r}")
         self.embedding_fn = embedding_fn
 
-    def build(self, embedding_shape=None):
-        if embedding_shape is not None:
-            self._build_layers(embedding_shape[-1])
+    def build(
+        self,
+        embedding_shape: Any = None,
+        start_tokens_shape: Shape | None = None,
+        end_token_shape: Any = None,
+        initial_state_shape: Any = None,
+    ) -> None:
+        if self.embedding_fn is None:
+            depth = None if embedding_shape is None else table_shape(embedding_shape)[-1]
+        else:
+            depth = depth_of(self.embedding_fn)
+        if depth is not None:
+            self._build_layers(depth, initial_state_shape)
 
-    def initialize(self, embedding, start_tokens, end_token, initial_state):
+    def initialize(self, embedding: Any, start_tokens: Any, end_token: Any, initial_state: Nested) -> tuple[Any, ...]:
         """Begins a search.
 
         Args:
@@ -101,9 +116,9 @@ class BeamSearchDecoder(BeamSearchDecoderMixin, BaseDecoder):
         expect.rank("end_token", ops.convert_to_tensor(end_token, "int32"), 0, "a scalar")
         expect.ids("end_token", end_token, None)
         width = self.beam_width
-        cell_state = tree.map_structure(ops.convert_to_tensor, initial_state)
-        beams.check_state(cell_state, self.cell.state_size, start_tokens.shape[0], width)
-        cell_state = beams.split(cell_state, width)
+        given = tree.map_structure(ops.convert_to_tensor, initial_state)
+        beams.check_state(given, self.cell.state_size, start_tokens.shape[0], width)
+        cell_state = beams.split(given, width)
         batch = ops.shape(start_tokens)[0]
         dtype = wide(next(leaf.dtype for leaf in tree.flatten(cell_state) if _is_float(leaf)))
         log_probs, finished, lengths = first_beams(batch, width, dtype)
@@ -111,25 +126,33 @@ class BeamSearchDecoder(BeamSearchDecoderMixin, BaseDecoder):
         accumulated = () if attention is None else ops.cast(attention, dtype)
         self._search = Search(batch, dtype, end_token, embed)
         inputs = embed(ops.tile(start_tokens[:, None], (1, width)))
-        self._build_layers(inputs.shape[-1])
+        self._build_layers(inputs.shape[-1], tree.map_structure(lambda leaf: tuple(leaf.shape), given))
         return finished, inputs, BeamSearchDecoderState(cell_state, log_probs, finished, lengths, accumulated)
 
-    def _embedding(self, embedding):
+    def _embedding(self, embedding: Any) -> tuple[Any, int | None]:
         """(from ids to inputs, rows of the embedding or None)."""
         if (embedding is None) == (self.embedding_fn is None):
             given = "neither" if embedding is None else "both"
             raise UsageError(f"Expected either an embedding or an embedding_fn. Received: {given}")
         if embedding is None:
             return self.embedding_fn, None
-        table = ops.convert_to_tensor(embedding)
+        table = as_table(embedding)
         expect.rank("embedding", table, 2, "a matrix, a row per token")
         return lambda ids: ops.take(table, ids, axis=0), table.shape[0]
 
-    def call(self, embedding, start_tokens, end_token, initial_state, training=None, **kwargs):
+    def call(
+        self,
+        embedding: Any,
+        start_tokens: Any,
+        end_token: Any,
+        initial_state: Nested,
+        training: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
         tokens = {"start_tokens": start_tokens, "end_token": end_token}
         return super().call(embedding, initial_state=initial_state, training=training, **tokens, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         layers = {name: getattr(self, name) for name in ("cell", "output_layer", "embedding_fn")}
         names = (
             "beam_width",
@@ -145,9 +168,8 @@ class BeamSearchDecoder(BeamSearchDecoderMixin, BaseDecoder):
         }
 
     @classmethod
-    def from_config(cls, config):
-        layers = ("cell", "output_layer", "embedding_fn")
-        return cls(**{**config, **{name: keras.saving.deserialize_keras_object(config[name]) for name in layers}})
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
+        return cls(**loaded_parts(config, ("cell", "output_layer", "embedding_fn"), custom_objects))
 
 
 def _is_float(leaf):

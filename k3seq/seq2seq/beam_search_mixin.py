@@ -1,4 +1,4 @@
-"""The step and the end of TFA's beam search, without what it begins with: `BeamSearchDecoderMixin`."""
+"""The step and the end of TFA's beam search: `BeamSearchDecoderMixin`."""
 
 from typing import Any, NamedTuple
 
@@ -9,11 +9,19 @@ from k3seq import backend
 from k3seq.decode.tree import gather_tree
 from k3seq.errors import UsageError
 from k3seq.seq2seq import beams, expect
-from k3seq.seq2seq.beam_search_step import BeamSearchDecoderOutput, beam_search_step, check_vocabulary, get_attention_probs
+from k3seq.seq2seq.beam_search_step import (
+    BeamSearchDecoderOutput,
+    BeamSearchDecoderState,
+    beam_search_step,
+    check_vocabulary,
+    get_attention_probs,
+)
+from k3seq.seq2seq.parts import OutputShape, build_cell
+from k3seq.typing import Nested, Tensor
 
 
 class FinalBeamSearchDecoderOutput(NamedTuple):
-    """What a search gives.
+    """The result of a search.
 
     predicted_ids: (b, t, k) int32 (time major: (t, b, k)), the sequences, best first, filled with the end token.
     beam_search_decoder_output: `BeamSearchDecoderOutput`, what each step found, not reordered.
@@ -24,7 +32,7 @@ class FinalBeamSearchDecoderOutput(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What `initialize` learns and the steps need.
+    """Values that `initialize` passes to the steps.
 
     batch: rows. dtype: of the log-probabilities. end_token: int or int32 scalar. embed: from ids to the cell's inputs.
     """
@@ -36,16 +44,16 @@ class Search(NamedTuple):
 
 
 class BeamSearchDecoderMixin:
-    """The step and the end of a beam search, to stand before `BaseDecoder` in the bases of a decoder.
+    """The step and the end of a beam search. It comes before `BaseDecoder` in the bases of a decoder.
 
     Args:
         cell: a cell, that is a Keras layer called with (inputs, state) that has `state_size` and `output_size`.
         beam_width: int, at least 1.
         output_layer: a layer from the cell's output to logits, or None.
         length_penalty_weight: float, w in the penalty ((5 + length) / 6) ** w that divides the log-probabilities.
-        coverage_penalty_weight: float; not 0 asks for a cell with attention, or a tuple of cells of which one has it.
+        coverage_penalty_weight: float; other than 0 it needs a cell with attention, or a tuple of cells of which one has it.
         reorder_tensor_arrays: give a history of alignments in the state reordered along the beams.
-        output_all_scores: each step gives the scores of all candidates, (b, k, v), in place of those chosen.
+        output_all_scores: each step gives the scores of all candidates, (b, k, v), instead of the chosen ones.
 
     Raises:
         WrongType: (TypeError) `cell` is no cell, or `output_layer` no layer.
@@ -53,16 +61,19 @@ class BeamSearchDecoderMixin:
             changed places, or `maximum_iterations` below 1.
     """
 
+    impute_finished: bool
+    maximum_iterations: Any
+
     def __init__(
         self,
-        cell,
-        beam_width,
-        output_layer=None,
-        length_penalty_weight=0.0,
-        coverage_penalty_weight=0.0,
-        reorder_tensor_arrays=True,
-        output_all_scores=False,
-        **kwargs,
+        cell: Any,
+        beam_width: int,
+        output_layer: keras.layers.Layer | None = None,
+        length_penalty_weight: float = 0.0,
+        coverage_penalty_weight: float = 0.0,
+        reorder_tensor_arrays: bool = True,
+        output_all_scores: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         is_cell = all(hasattr(cell, name) for name in ("state_size", "output_size")) and callable(cell)
@@ -72,7 +83,8 @@ class BeamSearchDecoderMixin:
         if isinstance(beam_width, bool) or not isinstance(beam_width, int) or beam_width < 1:
             raise UsageError(f"Expected beam_width to be an int of at least 1. Received: beam_width={beam_width!r}")
         _refuse_imputing(self.impute_finished)
-        if self._most_steps() is not None and self._most_steps() < 1:
+        most_steps = self._most_steps()
+        if most_steps is not None and most_steps < 1:
             raise UsageError(
                 f"Expected maximum_iterations of at least 1. Received: maximum_iterations={self.maximum_iterations}"
             )
@@ -94,38 +106,38 @@ class BeamSearchDecoderMixin:
             raise UsageError("Expected initialize before anything else of a decoder. Received: a decoder that has not begun")
         return self._search
 
-    def _build_layers(self, depth):
+    def _build_layers(self, depth, state_shape=None):
         """Builds what has not been built, for inputs (b, depth)."""
-        if not getattr(self.cell, "built", True):
-            self.cell.build((None, depth))
+        build_cell(self.cell, (None, depth), state_shape)
         if self.output_layer is not None and not self.output_layer.built:
             self.output_layer.build((None, self.beam_width, *self._cell_output_shape()))
 
-    def begin(self, inputs, state, training, impute_finished):
+    def begin(self, inputs: Nested, state: Nested, training: bool | None, impute_finished: bool) -> None:
         """See `BaseDecoder.begin`. Raises UsageError with `impute_finished`."""
         _refuse_imputing(impute_finished)
 
-    def close(self):
+    def close(self) -> None:
         self._search = None
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> Any:
         """Rows of the batch, without beams."""
         return self._begun().batch
 
     @property
-    def tracks_own_finished(self):
+    def tracks_own_finished(self) -> bool:
         """True: beams change places, and what has ended moves with them."""
         return True
 
     @property
-    def output_size(self):
+    def output_size(self) -> Any:
         """A `BeamSearchDecoderOutput` of shapes without the batch axis."""
-        width = (self.beam_width,)
-        return BeamSearchDecoderOutput((*width, self._vocabulary()) if self.output_all_scores else width, width, width)
+        width = OutputShape((self.beam_width,))
+        all_scores = OutputShape((self.beam_width, self._vocabulary())) if self.output_all_scores else width
+        return BeamSearchDecoderOutput(all_scores, width, width)
 
     @property
-    def output_dtype(self):
+    def output_dtype(self) -> Any:
         """A `BeamSearchDecoderOutput` of dtypes."""
         return BeamSearchDecoderOutput(self._begun().dtype, "int32", "int32")
 
@@ -137,7 +149,9 @@ class BeamSearchDecoderMixin:
         shape = (None, self.beam_width, *self._cell_output_shape())
         return (shape if self.output_layer is None else self.output_layer.compute_output_shape(shape))[-1]
 
-    def step(self, time, inputs, state, training=None, name=None):
+    def step(
+        self, time: Tensor, inputs: Nested, state: BeamSearchDecoderState, training: bool | None = None, name: str | None = None
+    ) -> tuple[Any, ...]:
         """Continues every beam by one token.
 
         Args:
@@ -171,7 +185,7 @@ class BeamSearchDecoderMixin:
         )
         return output, next_state, search.embed(output.predicted_ids), next_state.finished
 
-    def finalize(self, outputs, final_state, sequence_lengths):
+    def finalize(self, outputs: Nested, final_state: BeamSearchDecoderState, sequence_lengths: Tensor) -> tuple[Any, Any]:
         """Reads the sequences back from what the steps found.
 
         Args:

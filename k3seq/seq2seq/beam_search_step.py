@@ -14,6 +14,7 @@ from keras import ops
 from k3seq.decode.ranking import first_best, pick
 from k3seq.errors import UsageError
 from k3seq.seq2seq.beams import along_beams
+from k3seq.typing import Nested, Tensor
 
 
 class BeamSearchDecoderState(NamedTuple):
@@ -45,12 +46,12 @@ class BeamSearchDecoderOutput(NamedTuple):
     parent_ids: Any
 
 
-def wide(dtype):
+def wide(dtype: Any) -> str:
     """The dtype in which probabilities are summed: float32 at least, whatever the layers compute in."""
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
-def first_beams(batch, width, dtype):
+def first_beams(batch: Any, width: int, dtype: Any) -> tuple[Any, Any, Any]:
     """`(log_probs, finished, lengths)`, (batch, width) each, before the first step: beam 0 alone is alive.
 
     The others would be copies of it, and are finished with a log-probability of minus infinity.
@@ -60,12 +61,12 @@ def first_beams(batch, width, dtype):
     return log_probs, other, ops.zeros((batch, width), "int32")
 
 
-def length_penalty(lengths, weight, dtype):
+def length_penalty(lengths: Tensor, weight: float, dtype: Any) -> Tensor:
     """((5 + length) / 6) ** weight for int lengths of any shape."""
     return ((5.0 + ops.cast(lengths, dtype)) / 6.0) ** weight  # ops.power goes down to float32 on torch and JAX
 
 
-def coverage_penalty(accumulated, finished, weight):
+def coverage_penalty(accumulated: Tensor, finished: Tensor, weight: float) -> Tensor:
     """weight * sum(log(min(attention, 1))) over the source, (b, k, s) -> (b, k); 0 for beams that are not finished.
 
     An attention of exactly 0, as padding has it, counts as 1.
@@ -75,25 +76,25 @@ def coverage_penalty(accumulated, finished, weight):
     return weight * ops.sum(ops.log(covered), axis=2) * ops.cast(finished, accumulated.dtype)
 
 
-def log_probabilities(logits, finished, end_token, dtype):
-    """(b, k, v): the log-softmax of the logits; a finished beam gives 0 to the end token, the lowest number to the others."""
-    found = ops.log_softmax(ops.cast(logits, dtype), axis=-1)
-    is_end = ops.arange(logits.shape[-1], dtype="int32") == end_token
+def mask_finished(log_probs: Tensor, finished: Tensor, end_token: Any) -> Tensor:
+    """(b, k, v) log-probabilities; of finished beams (b, k) 0 for the end token and the lowest number for the others."""
+    dtype = keras.backend.standardize_dtype(log_probs.dtype)
+    is_end = ops.arange(log_probs.shape[-1], dtype="int32") == end_token
     # An array, because a number goes through the default float type, which may be too small for it
     ended = ops.where(is_end, ops.cast(0.0, dtype), ops.convert_to_tensor(np.finfo(dtype).min, dtype))
-    return ops.where(finished[..., None], ended, found)
+    return ops.where(finished[..., None], ended, log_probs)
 
 
 def beam_search_step(
-    state,
-    logits,
-    next_cell_state,
-    attention,
-    end_token,
-    length_penalty_weight=0.0,
-    coverage_penalty_weight=0.0,
-    output_all_scores=False,
-):
+    state: BeamSearchDecoderState,
+    logits: Tensor,
+    next_cell_state: Nested,
+    attention: Tensor | None,
+    end_token: Any,
+    length_penalty_weight: float = 0.0,
+    coverage_penalty_weight: float = 0.0,
+    output_all_scores: bool = False,
+) -> tuple[BeamSearchDecoderOutput, BeamSearchDecoderState]:
     """Continues the beams of every row by one token.
 
     Candidates are ranked by score; of equals the lowest `beam * vocabulary + token` is the better one.
@@ -113,7 +114,9 @@ def beam_search_step(
     """
     width, vocabulary = logits.shape[1:]
     dtype = keras.backend.standardize_dtype(state.log_probs.dtype)
-    total = state.log_probs[..., None] + log_probabilities(logits, state.finished, end_token, dtype)
+    total = state.log_probs[..., None] + mask_finished(
+        ops.log_softmax(ops.cast(logits, dtype), axis=-1), state.finished, end_token
+    )
     alive = ops.logical_not(state.finished)
     scores = total
     if length_penalty_weight:
@@ -139,7 +142,7 @@ def beam_search_step(
     return BeamSearchDecoderOutput(scores if output_all_scores else best, tokens, parents), next_state
 
 
-def fillable(width, vocabulary, steps):
+def fillable(width: int, vocabulary: int, steps: int | None) -> bool:
     """Whether there are `width` different sequences that end within `steps` tokens or have as many (None: no limit)."""
     ended, alive = 0, 1
     for _ in range(width if steps is None else min(steps, width)):  # each step adds one at least, or nothing more will come
@@ -149,7 +152,7 @@ def fillable(width, vocabulary, steps):
     return ended + alive >= width
 
 
-def check_vocabulary(vocabulary, end_token, width, steps):
+def check_vocabulary(vocabulary: int, end_token: int | None, width: int, steps: int | None) -> None:
     """Raises UsageError when the end token is outside the vocabulary, or it cannot fill so many beams in so many steps.
 
     Args:
@@ -164,7 +167,7 @@ def check_vocabulary(vocabulary, end_token, width, steps):
         )
 
 
-def get_attention_probs(next_cell_state, coverage_penalty_weight):
+def get_attention_probs(next_cell_state: Nested, coverage_penalty_weight: float) -> Tensor | None:
     """The alignments in a cell's state, (b, k, s): the mean of those of several mechanisms, and of several cells.
 
     Args:
@@ -191,7 +194,7 @@ def get_attention_probs(next_cell_state, coverage_penalty_weight):
     return _mean(found)
 
 
-def attention_probs_from_attn_state(attention_state):
+def attention_probs_from_attn_state(attention_state: Nested) -> Tensor:
     """The alignments of an `AttentionWrapperState`, (b, k, s): the mean where there are several mechanisms."""
     alignments = attention_state.alignments
     return _mean(alignments) if isinstance(alignments, tuple | list) else alignments

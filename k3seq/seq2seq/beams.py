@@ -1,4 +1,7 @@
-"""A cell's state in a beam search: rows and beams, (b * k, ...) and (b, k, ...), and what of it does not belong to a beam."""
+"""A cell's state in a beam search: tensors (b * k, ...) and (b, k, ...), and the parts that do not belong to a beam."""
+
+from collections.abc import Callable
+from typing import Any
 
 from keras import ops, tree
 
@@ -7,13 +10,14 @@ from k3seq.decode.tree import gather_tree_from_array
 from k3seq.errors import UsageError
 from k3seq.seq2seq.attention_state import AlignmentHistory, AttentionWrapperState
 from k3seq.seq2seq.memory import AttentionMemory
+from k3seq.typing import Nested, Tensor
 
 
-def of_beams(function, structure):
-    """`function` of every tensor in the structure that belongs to a beam; what does not is left as it is.
+def of_beams(function: Callable[[Any], Any], structure: Nested) -> Nested:
+    """Applies `function` to every tensor of the structure that belongs to a beam, and leaves the others as they are.
 
-    That is an attention memory, which is the same for all beams of a row and so need not move with them; a history of
-    alignments, which is ordered along the beams at the end; and a scalar.
+    The others are attention memories, which are the same for all beams of a row; histories of alignments, which are ordered
+    along the beams at the end; and scalars.
     """
 
     def applied(node):
@@ -26,26 +30,25 @@ def of_beams(function, structure):
     return tree.traverse(applied, structure)
 
 
-def split(structure, width):
+def split(structure: Nested, width: int) -> Nested:
     """(b * k, ...) -> (b, k, ...)."""
     return of_beams(lambda leaf: ops.reshape(leaf, (-1, width, *ops.shape(leaf)[1:])), structure)
 
 
-def merge(structure):
+def merge(structure: Nested) -> Nested:
     """(b, k, ...) -> (b * k, ...)."""
     return of_beams(lambda leaf: ops.reshape(leaf, (-1, *ops.shape(leaf)[2:])), structure)
 
 
-def along_beams(structure, parents):
+def along_beams(structure: Nested, parents: Tensor) -> Nested:
     """Every tensor (b, k, ...) with its beams taken from `parents` (b, k) int."""
     return of_beams(lambda leaf: pick(leaf, parents), structure)
 
 
-def histories_along_beams(structure, parents, lengths):
-    """The structure with every history of alignments (t, b * k, s) reordered: an entry stands at the beam whose path it is on.
+def histories_along_beams(structure: Nested, parents: Tensor, lengths: Tensor) -> Nested:
+    """Reorders every history of alignments (t, b * k, s) along the paths of the beams.
 
-    As in TFA the path is one choice ahead of the alignments: those of a step belong to the beams that the step began with, and
-    are ordered by the beams that it ended with.
+    As in TFA, the alignments of a step, which belong to the beams at its begin, are ordered by the beams at its end.
 
     Args:
         parents: (t, b, k) int. lengths: (b, k) int, from which on a beam keeps its own entries.
@@ -59,7 +62,7 @@ def histories_along_beams(structure, parents, lengths):
     return tree.traverse(reordered, structure)
 
 
-def check_state(state, state_size, batch, width):
+def check_state(state: Nested, state_size: Nested, batch: Any, width: int) -> None:
     """Checks the state that a search begins with, as far as shapes are known.
 
     Raises:
@@ -83,7 +86,7 @@ def check_state(state, state_size, batch, width):
     tree.traverse(check, state)
 
 
-def check_parts(state, state_size):
+def check_parts(state: Nested, state_size: Nested) -> None:
     """Raises UsageError unless a state has the tensors and attention states of the cell's `state_size`, in its order."""
     expected, found = _parts(state_size), _parts(state)
     if expected != found:

@@ -1,18 +1,20 @@
-"""Weights of a tf.keras 2.15 model with TensorFlow Addons' attention, into a k3seq model of the same layers.
+"""Loads the weights of a tf.keras 2.15 model with TensorFlow Addons' attention into a k3seq model of the same layers.
 
 `model.weights` there prints names such as `decoder/basic_decoder/decoder/attention_wrapper/lstm_cell_1/kernel:0` or
-`LuongAttention/memory_layer/kernel:0`. Scopes before the layer and numbers behind its name depend on how the model was called,
-so a weight is placed by its role: what kind of layer it belongs to, on which side, and as the how-manieth of its kind.
+`LuongAttention/memory_layer/kernel:0`. Scopes before the layer and numbers after its name depend on how the model was called.
+A weight is therefore placed by its role: the kind of its layer, encoder or decoder, and its position among layers of that kind.
 """
 
 import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from k3seq.backend.keras_internals import layers_of, own_weights
 from k3seq.errors import DataError, UsageError
 from k3seq.seq2seq.attention_wrapper import AttentionWrapper
 from k3seq.seq2seq.decoder import BaseDecoder
@@ -25,20 +27,20 @@ _SIDES = ("encoder", None, "decoder")
 
 @dataclasses.dataclass
 class _Owner:
-    """A layer that holds weights: its kind, its side ("encoder", "decoder" or None: not told), weight name -> entry."""
+    """A layer that holds weights: its kind, its side ("encoder", "decoder" or None: unknown), weight name -> entry."""
 
     kind: str
     side: str | None
     entries: dict
 
 
-def load_tfa_weights(model, weights):
-    """Puts the weights of a tf.keras 2.15 / TensorFlow Addons model into a k3seq model, by role, or changes nothing.
+def load_tfa_weights(model: Any, weights: Any) -> dict[str, str]:
+    """Puts the weights of a tf.keras 2.15 / TensorFlow Addons model into a k3seq model, by role, or raises and changes nothing.
 
     Roles are: the recurrent layers and embeddings of encoder and decoder, the cell within the `AttentionWrapper`, the
     mechanism's `memory_layer`, `query_layer` and score weights (`attention_v`, `attention_g`, `attention_b`,
     `attention_score_bias`), the `attention_layer`, and the dense layers. Several of one kind are taken in order, those of the
-    encoder before those of the decoder. Gates stand in the same order in both.
+    encoder before those of the decoder. Gates have the same order in both.
 
     Args:
         model: a built Keras model or layer.
@@ -71,8 +73,8 @@ def load_tfa_weights(model, weights):
     ]
     faults = {"missing": missing, "left over": extra, "of another shape": unlike}
     if any(faults.values()):
-        told = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
-        raise UsageError(f"Expected one weight for each of {model.name}, of its shape. Received: {told}")
+        found = "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+        raise UsageError(f"Expected one weight for each of {model.name}, of its shape. Received: {found}")
     for variable, _, value in pairs:
         variable.assign(value)
     return {name: variable.path for variable, name, _ in pairs}
@@ -95,13 +97,13 @@ def _read(weights):
 
 
 def _owners_in(named):
-    """The layers that names speak of, in the order of their first weight."""
+    """The layers that the names refer to, in the order of their first weight."""
     scopes = {}
     for name, value in named:
         scope, _, weight = re.sub(r"(:\d+)?(#\d+)?$", "", name).rpartition("/")
         owners = scopes.setdefault(scope, [{}])
         free = next((owner for owner in owners if weight not in owner), None)
-        if free is None:  # a name that comes again is that of another layer
+        if free is None:  # a repeated name belongs to another layer
             owners.append(free := {})
         free[weight] = (name, value)
     found = []
@@ -116,7 +118,7 @@ def _owners_in(named):
 
 def _owners_of(model):
     """The layers of a Keras model that hold weights, in its order."""
-    layers = list(model._flatten_layers())
+    layers = list(layers_of(model))
     named, decoding = {}, set()
     for layer in layers:
         if isinstance(layer, AttentionMechanism):
@@ -124,10 +126,10 @@ def _owners_of(model):
         if isinstance(layer, AttentionWrapper):
             named |= {id(each): "attention_layer" for each in layer._attention_layers if each is not None}
         if isinstance(layer, AttentionWrapper | BaseDecoder):
-            decoding |= {id(each) for each in layer._flatten_layers()}
+            decoding |= {id(each) for each in layers_of(layer)}
     found = []
     for layer in layers:
-        entries = {v.name: v for v in [*layer._trainable_variables, *layer._non_trainable_variables] if _is_weight(v)}
+        entries = {v.name: v for v in own_weights(layer) if _is_weight(v)}
         if entries:
             side = next((side for side in ("decoder", "encoder") if side in next(iter(entries.values())).path.lower()), None)
             side = "decoder" if id(layer) in decoding else side

@@ -1,6 +1,8 @@
 """Multiplicative (Luong) and additive (Bahdanau) attention, under softmax or hardmax."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import initializers, ops
@@ -10,11 +12,12 @@ from k3seq.layers.alignments import hardmax, softmax
 from k3seq.layers.dense import Projection
 from k3seq.layers.scores import additive_score, luong_score
 from k3seq.seq2seq.mechanisms import AttentionMechanism
+from k3seq.typing import Initializer, Nested, Tensor
 
 PROBABILITIES = {"softmax": softmax, "hardmax": hardmax}
 
 
-def named_probability(probability_fn):
+def named_probability(probability_fn: Any) -> Callable[[Any, Any], Any]:
     """A function of (scores, state) from a name or from a function of the scores.
 
     Raises:
@@ -29,39 +32,52 @@ def named_probability(probability_fn):
     return lambda scores, state: function(scores)
 
 
-def probability_config(probability_fn):
+def probability_config(probability_fn: Any) -> Any:
     """A name as it is, a registered function as Keras serialises it."""
     return probability_fn if isinstance(probability_fn, str) else keras.saving.serialize_keras_object(probability_fn)
 
 
-def probability_from_config(config):
-    """The other way round."""
-    return config if isinstance(config, str) else keras.saving.deserialize_keras_object(config)
+def layer_or_projection(layer: Any, units: int, name: str, dtype: Any) -> keras.layers.Layer:
+    """The layer that was given, or a linear layer of this size without a bias."""
+    return Projection(units, name=name, dtype=dtype) if layer is None else layer
 
 
-class LuongScore:
-    """The weights and the score of multiplicative attention: `attention_g` where `scale` is asked for."""
+def names_of_none(**layers: Any) -> tuple[str, ...]:
+    """The names of the layers that were not given."""
+    return tuple(name for name, layer in layers.items() if layer is None)
 
-    def build_score(self, depth):
+
+class LuongScore(AttentionMechanism):
+    """The weights and the score of multiplicative attention: `attention_g` where `scale` is True."""
+
+    units: int
+    scale: bool
+
+    def build_score(self, depth: Any) -> None:
         self.attention_g = None
         if self.scale:
             self.attention_g_initializer = initializers.Ones()
             self.attention_g = self.add_weight(name="attention_g", shape=(), initializer=self.attention_g_initializer)
         super().build_score(depth)
 
-    def score(self, query):
+    def score(self, query: Tensor) -> Tensor:
         """Scores (b, s) of a query (b, units)."""
+        query = query if self.query_layer is None else self.query_layer(query)
         scores = luong_score(ops.expand_dims(query, 1), self.keys)[:, 0]
         return scores if self.attention_g is None else ops.cast(self.attention_g, scores.dtype) * scores
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "scale": self.scale}
 
 
-class BahdanauScore:
+class BahdanauScore(AttentionMechanism):
     """The weights and the score of additive attention: `attention_v`, and `attention_g`, `attention_b` with `normalize`."""
 
-    def build_score(self, depth):
+    units: int
+    normalize: bool
+    attention_v_initializer: Any
+
+    def build_score(self, depth: Any) -> None:
         self.attention_v = self.add_weight(name="attention_v", shape=(depth,), initializer=self.attention_v_initializer)
         self.attention_g = self.attention_b = None
         if self.normalize:
@@ -71,13 +87,13 @@ class BahdanauScore:
             self.attention_b = self.add_weight(name="attention_b", shape=(depth,), initializer=self.attention_b_initializer)
         super().build_score(depth)
 
-    def score(self, query):
+    def score(self, query: Tensor) -> Tensor:
         """Scores (b, s) of a query (b, d)."""
         query = self.query_layer(query)
         weights = [w if w is None else ops.cast(w, query.dtype) for w in (self.attention_v, self.attention_g, self.attention_b)]
         return additive_score(ops.expand_dims(query, 1), self.keys, *weights)[:, 0]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "units": self.units,
@@ -87,26 +103,22 @@ class BahdanauScore:
 
 
 class ContentMechanism(AttentionMechanism):
-    """What softmax and hardmax attention share: a probability by name, and alignments that need none of the step before.
+    """The base of softmax and hardmax attention: a probability by name, and alignments without the previous ones.
 
     Args:
         probability_fn: "softmax", "hardmax", or a function of the scores (b, s). options: of `AttentionMechanism`.
     """
 
-    def __init__(self, probability_fn, **options):
+    def __init__(self, probability_fn: Any, **options: Any):
         super().__init__(None, named_probability(probability_fn), **options)
         self.probability_fn_name = probability_fn
 
-    def calculate_attention(self, query, state):
-        alignments = self.align(self.score(query), state)
+    def calculate_attention(self, query: Tensor, state: Nested) -> tuple[Any, Any]:
+        alignments = self.probability_fn(self.score(query), state)
         return alignments, alignments
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "probability_fn": probability_config(self.probability_fn_name)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "probability_fn": probability_from_config(config["probability_fn"])})
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
@@ -126,25 +138,29 @@ class LuongAttention(LuongScore, ContentMechanism):
 
     def __init__(
         self,
-        units,
-        memory=None,
-        memory_sequence_length=None,
-        scale=False,
-        probability_fn="softmax",
-        dtype=None,
-        name="LuongAttention",
-        score_mask_value=None,
-        **kwargs,
+        units: int,
+        memory: Tensor | None = None,
+        memory_sequence_length: Tensor | None = None,
+        scale: bool = False,
+        probability_fn: Any = "softmax",
+        dtype: Any = None,
+        name: str = "LuongAttention",
+        score_mask_value: float | None = None,
+        memory_layer: Any = None,
+        query_layer: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(
             probability_fn,
-            memory_layer=Projection(units, name="memory_layer", dtype=dtype),
+            query_layer=query_layer,
+            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
         self.units, self.scale = units, scale
+        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)
 
@@ -167,27 +183,30 @@ class BahdanauAttention(BahdanauScore, ContentMechanism):
 
     def __init__(
         self,
-        units,
-        memory=None,
-        memory_sequence_length=None,
-        normalize=False,
-        probability_fn="softmax",
-        kernel_initializer="glorot_uniform",
-        dtype=None,
-        name="BahdanauAttention",
-        score_mask_value=None,
-        **kwargs,
+        units: int,
+        memory: Tensor | None = None,
+        memory_sequence_length: Tensor | None = None,
+        normalize: bool = False,
+        probability_fn: Any = "softmax",
+        kernel_initializer: Initializer = "glorot_uniform",
+        dtype: Any = None,
+        name: str = "BahdanauAttention",
+        score_mask_value: float | None = None,
+        memory_layer: Any = None,
+        query_layer: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(
             probability_fn,
-            query_layer=Projection(units, name="query_layer", dtype=dtype),
-            memory_layer=Projection(units, name="memory_layer", dtype=dtype),
+            query_layer=layer_or_projection(query_layer, units, "query_layer", dtype),
+            memory_layer=layer_or_projection(memory_layer, units, "memory_layer", dtype),
             score_mask_value=score_mask_value,
             dtype=dtype,
             name=name,
             **kwargs,
         )
         self.units, self.normalize = units, normalize
+        self._default_layers = names_of_none(memory_layer=memory_layer, query_layer=query_layer)
         self.attention_v_initializer = initializers.get(kernel_initializer)
         if memory is not None:
             self.setup_memory(memory, memory_sequence_length)

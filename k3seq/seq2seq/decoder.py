@@ -1,6 +1,7 @@
 """Decoders and the loop that runs them: `tfa.seq2seq.decoder` on three backends."""
 
 import abc
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,53 +12,54 @@ from k3seq.errors import UsageError
 from k3seq.seq2seq import expect
 from k3seq.seq2seq.enclosing import outer_call
 from k3seq.seq2seq.recurrence import Recurrence
+from k3seq.typing import Nested, Tensor
 
 
 class _Protocol:
-    """What `dynamic_decode` reads of a decoder besides `initialize` and `step`."""
+    """The members of a decoder that `dynamic_decode` uses, apart from `initialize` and `step`."""
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> Any:
         """Rows of the batch: an int, or a scalar tensor; known after `initialize`."""
         raise NotImplementedError
 
     @property
-    def output_size(self):
+    def output_size(self) -> Any:
         """Structure of the outputs of a step, at each leaf the shape (a tuple, or an int) without the batch axis."""
         raise NotImplementedError
 
     @property
-    def output_dtype(self):
+    def output_dtype(self) -> Any:
         """Structure of the outputs of a step, at each leaf its dtype."""
         raise NotImplementedError
 
     @property
-    def longest(self):
+    def longest(self) -> Any:
         """The most steps that the inputs of this call allow (an int, or a scalar tensor), or None: no limit."""
         return None
 
     @property
-    def reads(self):
-        """Time-major tensors whose row `time` the step at `time` will want, or None. `read` is then called before each step.
+    def reads(self) -> Nested:
+        """Time-major tensors of which the step at `time` needs row `time`, or None. `read` is then called before each step.
 
-        A loop hands such rows over at far less cost than a step pays that picks them out of the whole, above all in
-        training: the gradient of the whole is then made of rows, too.
+        A loop passes such rows at far less cost than a step that takes them from the whole tensor, above all in training:
+        the gradient of the whole tensor is then made of rows, too.
         """
         return None
 
-    def read(self, now):
-        """Takes the row of `reads` for the step that follows."""
+    def read(self, now: Nested) -> None:
+        """Receives the row of `reads` for the next step."""
         return None
 
-    def begin(self, inputs, state, training, impute_finished):
-        """Called between `initialize` and the first step: what must not be done inside of a compiled loop."""
+    def begin(self, inputs: Nested, state: Nested, training: bool | None, impute_finished: bool) -> None:
+        """Called between `initialize` and the first step: work that must not be done in a compiled loop."""
         return None
 
-    def close(self):
-        """Called at the end, also after an error: lets go of the tensors of the call."""
+    def close(self) -> None:
+        """Called at the end, also after an error: drops the tensors of the call."""
         return None
 
-    def finalize(self, outputs, final_state, sequence_lengths):
+    def finalize(self, outputs: Nested, final_state: Nested, sequence_lengths: Tensor) -> tuple[Any, Any]:
         """Called after the last step with time-major outputs. Returns (outputs, final_state).
 
         Not defined here: `dynamic_decode` then leaves both as they are.
@@ -65,7 +67,7 @@ class _Protocol:
         raise NotImplementedError
 
     @property
-    def tracks_own_finished(self):
+    def tracks_own_finished(self) -> bool:
         """Whether `finished` of a step is final; otherwise a row that has once ended stays ended.
 
         True for decoders that move rows between steps, as beam search does.
@@ -74,14 +76,16 @@ class _Protocol:
 
 
 class Decoder(_Protocol, abc.ABC):
-    """A decoder that is no Keras layer and knows its inputs from its constructor."""
+    """A decoder that is not a Keras layer and gets its inputs in its constructor."""
 
     @abc.abstractmethod
-    def initialize(self, name=None):
+    def initialize(self, name: str | None = None) -> tuple[Any, ...]:
         """Returns (finished, initial inputs, initial state); `finished` is bool (b,)."""
 
     @abc.abstractmethod
-    def step(self, time, inputs, state, training=None, name=None):
+    def step(
+        self, time: Tensor, inputs: Nested, state: Nested, training: bool | None = None, name: str | None = None
+    ) -> tuple[Any, ...]:
         """Returns (outputs, next state, next inputs, finished); `time` is an int32 scalar."""
 
 
@@ -98,12 +102,12 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
 
     def __init__(
         self,
-        output_time_major=False,
-        impute_finished=False,
-        maximum_iterations=None,
-        parallel_iterations=32,
-        swap_memory=False,
-        **kwargs,
+        output_time_major: bool = False,
+        impute_finished: bool = False,
+        maximum_iterations: Any = None,
+        parallel_iterations: int = 32,
+        swap_memory: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**{"autocast": False, **kwargs})
         self.output_time_major = output_time_major
@@ -113,7 +117,7 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
         self.swap_memory = swap_memory
         self.supports_masking = True
 
-    def call(self, inputs, initial_state=None, training=None, **kwargs):
+    def call(self, inputs: Nested, initial_state: Nested = None, training: bool | None = None, **kwargs: Any) -> Any:
         return dynamic_decode(
             self,
             output_time_major=self.output_time_major,
@@ -126,7 +130,7 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
             decoder_init_kwargs={**kwargs, "initial_state": initial_state},
         )
 
-    def initialize(self, inputs, initial_state=None, **kwargs):
+    def initialize(self, inputs: Nested, initial_state: Nested = None, **kwargs: Any) -> tuple[Any, ...]:
         """Called once before the first step.
 
         Args:
@@ -137,7 +141,7 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def step(self, time, inputs, state, training=None):
+    def step(self, time: Tensor, inputs: Nested, state: Nested, training: bool | None = None) -> tuple[Any, ...]:
         """One step.
 
         Args:
@@ -149,43 +153,44 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def compute_mask(self, inputs, previous_mask):
+    def compute_mask(self, inputs: Nested, previous_mask: Any) -> None:
         return None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("output_time_major", "impute_finished", "maximum_iterations", "parallel_iterations", "swap_memory")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def dynamic_decode(
-    decoder,
-    output_time_major=False,
-    impute_finished=False,
-    maximum_iterations=None,
-    parallel_iterations=32,
-    swap_memory=False,
-    training=None,
-    scope=None,
-    enable_tflite_convertible=False,
-    **kwargs,
-):
+    decoder: Any,
+    output_time_major: bool = False,
+    impute_finished: bool = False,
+    maximum_iterations: Any = None,
+    parallel_iterations: int = 32,
+    swap_memory: bool = False,
+    training: bool | None = None,
+    scope: Any = None,
+    enable_tflite_convertible: bool = False,
+    **kwargs: Any,
+) -> tuple[Any, Any, Any]:
     """Runs a decoder: `initialize` once, then `step` until every row has ended.
 
     It ends early on every backend and can be differentiated on every backend. How many steps the outputs have:
 
     - called eagerly and on its own: as many as were taken, max(lengths) for a `BasicDecoder`, as in TFA;
     - inside a compiled function, or inside another layer or a model: `maximum_iterations`, or the steps of the training
-      inputs, the smaller of the two. A step that no row takes leaves 0 in the outputs (also in sample ids).
-      Without either number JAX raises, and TensorFlow's graph and eager loops give what was taken.
+      inputs, the smaller of the two. Steps that no row takes are 0 in the outputs (also in sample ids).
+      Where neither number is known, JAX raises, and TensorFlow's graph and eager loops give the steps taken. So does a
+      TensorFlow function whose number of steps is unknown while it is traced.
 
     Args:
         decoder: a `Decoder` or a `BaseDecoder`.
         output_time_major: outputs (t, b, ...) in place of (b, t, ...).
         impute_finished: outputs of rows that have ended are 0 and their state stays as it was; otherwise they compute on.
         maximum_iterations: most steps: an int, or a scalar tensor (not under a trace on JAX); None: until all rows end.
-        parallel_iterations, swap_memory, scope: taken for TFA's sake, without effect.
+        parallel_iterations, swap_memory, scope: not used; TFA has them.
         training: handed to `decoder.step`.
-        enable_tflite_convertible: asks for `maximum_iterations`, as in TFA; without effect on the result.
+        enable_tflite_convertible: needs `maximum_iterations`, as in TFA; no effect on the result.
         **kwargs: `decoder_init_input` and `decoder_init_kwargs`, for a `BaseDecoder`'s `initialize`.
 
     Returns:
@@ -210,7 +215,11 @@ def dynamic_decode(
         decoder.begin(inputs, state, training, impute_finished)
         loop = Recurrence(decoder, impute_finished, training, ops.cast(finished, "bool"), inputs, state)
         # Inside another layer or a model outputs have one length, however the call runs.
-        outputs, state, lengths = loop.run(_shorter(limit, decoder.longest), outer_call(decoder) is not None)
+        longest, whole = _shorter(limit, decoder.longest), outer_call(decoder) is not None
+        outputs, state, lengths = loop.run(longest, whole)
+        if longest is not None and not isinstance(longest, int) and not whole:
+            taken = ops.max(lengths)  # TensorFlow's graph does not know the number of steps: as many as were taken
+            outputs = tree.map_structure(lambda leaf: leaf[:taken], outputs)
         if decoder.tracks_own_finished and hasattr(state, "lengths"):
             lengths = state.lengths  # those of the beams, which have changed places
         try:

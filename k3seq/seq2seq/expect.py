@@ -1,31 +1,34 @@
 """Checks of arguments, made on the host: one error, the same on every backend.
 
-A value that a trace does not know yet passes; the loop then clamps what it reads.
+A value that is not known while a function is traced passes; the loop then clamps the indices that it reads.
 """
+
+from typing import Any
 
 import numpy as np
 
 from k3seq import backend
 from k3seq.errors import UsageError
+from k3seq.typing import Tensor
 
 
 class WrongType(UsageError, TypeError):
-    """An argument of another type than the one that is meant: a TypeError as in TFA, and a UsageError."""
+    """An argument of the wrong type: a TypeError as in TFA, and a UsageError."""
 
 
-def type_of(name, value, kinds, what):
+def type_of(name: str, value: Any, kinds: Any, what: str) -> None:
     """Raises WrongType unless `value` is an instance of `kinds`."""
     if not isinstance(value, kinds):
         raise WrongType(f"Expected {name} to be {what}. Received: {name}={value!r}")
 
 
-def rank(name, value, size, what):
+def rank(name: str, value: Tensor, size: int, what: str) -> None:
     """Raises UsageError unless the tensor has `size` axes."""
     if len(value.shape) != size:
         raise UsageError(f"Expected {name} to be {what}. Received: shape {tuple(value.shape)}")
 
 
-def ids(name, value, vocabulary):
+def ids(name: str, value: Any, vocabulary: int | None) -> None:
     """Raises UsageError where an id is known to lie outside 0..vocabulary-1; `vocabulary` None: only below 0."""
     known = backend.known(value)
     if known is None or not np.size(known):
@@ -36,7 +39,7 @@ def ids(name, value, vocabulary):
         raise UsageError(f"Expected {name}{size or ' of at least 0'}. Received: {name}={wrong.flat[0]}")
 
 
-def lengths(name, value, steps):
+def lengths(name: str, value: Any, steps: Any) -> None:
     """Raises UsageError where a length is known to lie outside 0..steps."""
     known = backend.known(value)
     if known is None or not isinstance(steps, int) or not np.size(known):

@@ -1,11 +1,16 @@
 """Weighted cross-entropy over sequences: `tfa.seq2seq.loss` on three backends."""
 
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from k3seq.errors import UsageError
 from k3seq.seq2seq import expect
+from k3seq.seq2seq.parts import loaded_parts
 from k3seq.seq2seq.sampler_base import as_config
+from k3seq.typing import Tensor
 
 # (average_across_timesteps, average_across_batch, sum_over_timesteps, sum_over_batch) -> the axes of (b, t) that are reduced
 _REDUCED = {
@@ -20,27 +25,27 @@ _REDUCED = {
 
 
 def sequence_loss(
-    logits,
-    targets,
-    weights,
-    average_across_timesteps=True,
-    average_across_batch=True,
-    sum_over_timesteps=False,
-    sum_over_batch=False,
-    softmax_loss_function=None,
-    name=None,
-):
+    logits: Tensor,
+    targets: Tensor,
+    weights: Any,
+    average_across_timesteps: bool = True,
+    average_across_batch: bool = True,
+    sum_over_timesteps: bool = False,
+    sum_over_batch: bool = False,
+    softmax_loss_function: Callable[..., Any] | None = None,
+    name: str | None = None,
+) -> Tensor:
     """Cross-entropy of each step, weighted, and reduced over steps and rows.
 
-    `average_*` divides the sum by the sum of the weights, `sum_*` by how many of them are not 0; nothing over nothing is 0.
+    `average_*` divides the sum by the sum of the weights, `sum_*` by how many of them are not 0; 0 / 0 is 0.
 
     Args:
-        logits: (b, t, v) float; of half precision they are taken in float32.
+        logits: (b, t, v) float; half precision is cast to float32.
         targets: (b, t) int ids, or (b, t, v) distributions. weights: (b, t) float.
         average_across_timesteps, average_across_batch, sum_over_timesteps, sum_over_batch: 7 of 16 combinations are legal:
             none, or one kind over steps, rows or both.
-        softmax_loss_function: called as f(labels=(b t,), logits=(b t, v)) -> (b t,) in the place of the cross-entropy.
-        name: taken for TFA's sake, without effect.
+        softmax_loss_function: called as f(labels=(b t,), logits=(b t, v)) -> (b t,) instead of the cross-entropy.
+        name: not used; TFA has it.
 
     Returns:
         A tensor with the axes of (b, t) that are not reduced.
@@ -80,12 +85,12 @@ def sequence_loss(
     return ops.where(count == 0, ops.zeros_like(total), total / ops.where(count == 0, ops.ones_like(count), count))
 
 
-def _axes(*flags):
-    axes = _REDUCED.get(tuple(bool(flag) for flag in flags))
+def _axes(*flags: bool) -> tuple[int, ...]:
+    axes = next((axes for reduced, axes in _REDUCED.items() if reduced == tuple(map(bool, flags))), None)
     if axes is None:
         names = ("average_across_timesteps", "average_across_batch", "sum_over_timesteps", "sum_over_batch")
         given = ", ".join(name for name, flag in zip(names, flags, strict=True) if flag)
-        raise UsageError(f"Expected only average_* or only sum_* reductions. Received: {given}")
+        raise UsageError(f"Expected only average_* or only sum_* reductions, because of ambiguous order. Received: {given}")
     return axes
 
 
@@ -109,12 +114,12 @@ class SequenceLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        average_across_timesteps=False,
-        average_across_batch=False,
-        sum_over_timesteps=True,
-        sum_over_batch=True,
-        softmax_loss_function=None,
-        name=None,
+        average_across_timesteps: bool = False,
+        average_across_batch: bool = False,
+        sum_over_timesteps: bool = True,
+        sum_over_batch: bool = True,
+        softmax_loss_function: Callable[..., Any] | None = None,
+        name: str | None = None,
     ):
         super().__init__(name=name)
         self.average_across_timesteps = average_across_timesteps
@@ -123,7 +128,7 @@ class SequenceLoss(keras.losses.Loss):
         self.sum_over_batch = sum_over_batch
         self.softmax_loss_function = softmax_loss_function
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Any:
         if sample_weight is None:
             sample_weight = ops.ones(ops.shape(y_pred)[:2])
         return sequence_loss(
@@ -138,15 +143,14 @@ class SequenceLoss(keras.losses.Loss):
             name=self.name,
         )
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Any:
         return self(y_true, y_pred)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("average_across_timesteps", "average_across_batch", "sum_over_timesteps", "sum_over_batch")
         function = as_config("softmax_loss_function", self.softmax_loss_function)
         return {"name": self.name, **{n: getattr(self, n) for n in names}, "softmax_loss_function": function}
 
     @classmethod
-    def from_config(cls, config):
-        function = keras.saving.deserialize_keras_object(config["softmax_loss_function"])
-        return cls(**{**config, "softmax_loss_function": function})
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
+        return cls(**loaded_parts(config, ("softmax_loss_function",), custom_objects))

@@ -1,23 +1,28 @@
 """The loop of `dynamic_decode` as a pure recurrence, for `backend.unroll`."""
 
+from typing import Any
+
 import keras
 from keras import ops, tree
 
 from k3seq import backend
 from k3seq.errors import UsageError
-from k3seq.seq2seq.attention_state import AlignmentHistory
+from k3seq.seq2seq.attention_state import AlignmentHistory, collecting_history
 from k3seq.seq2seq.memory import AttentionMemory
+from k3seq.typing import Nested, Tensor
 
 
 class Recurrence:
     """The recurrence over (state, inputs, finished, lengths) of one call of `dynamic_decode`.
 
-    Of the state only what changes from step to step is carried along. An `AttentionMemory` stays outside: carried, a copy of it
-    would be kept for the gradient of every step. An `AlignmentHistory` grows, which a compiled loop cannot have: every step
-    gets an empty one, and the row that it appends leaves the loop among the outputs.
+    The loop carries only the parts of the state that change. An `AttentionMemory` stays outside: a carried one would be copied
+    for the gradient of every step. An `AlignmentHistory` grows, which a compiled loop does not allow: every step gets an empty
+    one, and the row that it appends is an output of the loop.
     """
 
-    def __init__(self, decoder, impute_finished, training, finished, inputs, state):
+    def __init__(
+        self, decoder: Any, impute_finished: bool, training: bool | None, finished: Tensor, inputs: Nested, state: Nested
+    ):
         self.decoder, self.impute_finished, self.training = decoder, impute_finished, training
         self.state, self.kinds = state, tree.flatten(kinds_of(state))
         self.carry = (self._of("moves", state), inputs, finished, ops.zeros(ops.shape(finished), "int32"))
@@ -34,7 +39,7 @@ class Recurrence:
         leaves = zip(tree.flatten(self.state), self.kinds, strict=True)
         return tree.pack_sequence_as(self.state, [leaf if kind == "stays" else next(fresh[kind]) for leaf, kind in leaves])
 
-    def run(self, length, whole):
+    def run(self, length: Any, whole: bool) -> tuple[Any, Any, Any]:
         """(outputs, state, lengths) of at most `length` steps, time-major; `whole` as in `backend.unroll`."""
         reads = self.decoder.reads
         if reads is not None and length is not None:
@@ -42,12 +47,13 @@ class Recurrence:
         carry, outputs = backend.unroll(self.step, _going, self.carry, self.blank, length, reads, whole)
         return outputs[0], self._with(carry[0], outputs[1]), carry[3]
 
-    def step(self, time, now, carry):
+    def step(self, time: Tensor, now: Nested, carry: Nested) -> tuple[Any, Any]:
         moving, inputs, finished, lengths = carry
         state = self._with(moving, [leaf[:0] for leaf in self._of("history", self.state)])
         if now is not None:
             self.decoder.read(now)
-        outputs, next_state, next_inputs, ended = self.decoder.step(time, inputs, state, self.training)
+        with collecting_history():
+            outputs, next_state, next_inputs, ended = self.decoder.step(time, inputs, state, self.training)
         if len(tree.flatten(next_state)) != len(self.kinds):
             found = len(tree.flatten(next_state))
             raise UsageError(f"Expected a state of {len(self.kinds)} tensors from a step, as it took. Received: {found}")
@@ -63,7 +69,7 @@ class Recurrence:
         return (next_moving, next_inputs, ended, lengths), (outputs, rows)
 
 
-def kinds_of(state):
+def kinds_of(state: Nested) -> Nested:
     """The state's structure, each tensor replaced by what a loop does with it: "moves", "stays" (memory) or "history"."""
 
     def kind(node):
@@ -93,7 +99,7 @@ def _like(pattern, value, what):
 
 
 def _choose(finished, old, new):
-    """Row by row `old` where finished, else `new`; what has no batch axis is always `new`."""
+    """Row by row `old` where finished, else `new`; a tensor without a batch axis is always `new`."""
     after = len(new.shape) - len(finished.shape)
     if after < 0:
         return new

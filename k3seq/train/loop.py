@@ -1,21 +1,22 @@
-"""The epochs of a training run over `data.Batches`."""
+"""The training loop over `data.Batches`."""
 
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 
 class Step(NamedTuple):
-    """One update: number from 1 over the whole run, its logs as floats, tokens that counted."""
+    """One update: its number from 1 over the whole run, its logs, and the sum of the weights of its tokens."""
 
     number: int
-    logs: dict
+    logs: dict[str, float]
     tokens: float
 
 
 class Epoch(NamedTuple):
-    """One epoch: number from 1, mean loss over tokens, mean gradient norm, refused steps, seconds of training, tokens."""
+    """One epoch: its number from 1, mean loss over tokens, mean gradient norm, refused steps, training time in s, tokens."""
 
     number: int
     loss: float
@@ -25,17 +26,31 @@ class Epoch(NamedTuple):
     tokens: int
 
 
-def epochs(model, batches, count, on_step=None, seconds_limit=None):
+class BatchSource(Protocol):
+    """Yields the batches (x, y, weight) of each epoch, such as `k3seq.data.Batches`."""
+
+    def epoch(self, index: int, /) -> Iterable[tuple[Any, Any, Any]]:
+        """The batches of epoch `index`, from 0."""
+        ...
+
+
+def epochs(
+    model: Any,
+    batches: BatchSource,
+    count: int,
+    on_step: Callable[[Step], Any] | None = None,
+    seconds_limit: float | None = None,
+) -> Iterator[Epoch]:
     """Trains and yields an `Epoch` after each pass.
 
     Each batch is one `train_on_batch`, so that the logs of a step are its own and not a running mean.
 
     Args:
         model: compiled, with k3seq's train step.
-        batches: has `epoch(i)`, an iterable of (x, y, weight), and a length.
-        count: passes over the data.
+        batches: the training data.
+        count: number of passes over the data.
         on_step: called with each `Step`.
-        seconds_limit: no new epoch begins after this many seconds.
+        seconds_limit: no new epoch begins after this time, in seconds.
     """
     number, began = 0, time.perf_counter()
     for index in range(count):
@@ -56,7 +71,7 @@ def epochs(model, batches, count, on_step=None, seconds_limit=None):
             return
 
 
-def evaluate(model, batches):
+def evaluate(model: Any, batches: BatchSource) -> float:
     """Mean token loss over the batches of one pass, without training."""
     total = tokens = 0.0
     for x, y, weight in batches.epoch(0):

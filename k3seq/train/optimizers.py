@@ -1,12 +1,16 @@
-"""The cure for models that keep Keras' own train step: an optimizer that gets whole gradients on every backend."""
+"""An optimizer wrapper for models that keep Keras' own train step: dense embedding gradients on every backend."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 
 from k3seq import backend
 from k3seq.errors import UsageError
+from k3seq.typing import Tensor
 
 
-def _of_inner(name):
+def _of_inner(name: str) -> Any:
     """A property that reads and sets the attribute of the inner optimizer."""
 
     def setter(self, value):
@@ -18,39 +22,41 @@ def _of_inner(name):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class DenseGradients(keras.optimizers.Optimizer):
-    """Wraps an optimizer so that the gradient of an `Embedding` reaches it with the rows of repeated ids summed.
+    """Wraps an optimizer so that it gets the gradient of an `Embedding` with the rows of repeated ids summed.
 
-    Keras on TensorFlow hands an embedding's gradient on as `tf.IndexedSlices`, one slice per looked-up id, and Adam, RMSprop,
-    Adagrad and their like square each slice: a token that occurs twice gets a sum of squares where the square of the sum is
-    meant (`k3seq divergences embedding-under-adam`). On JAX and torch gradients are whole, and this changes nothing.
+    Keras on TensorFlow passes an embedding's gradient as `tf.IndexedSlices`, with one slice per looked-up id. Adam, RMSprop and
+    Adagrad square each slice, so a token that occurs twice gets a sum of squares instead of the square of the sum (`k3seq
+    divergences embedding-under-adam`). On JAX and torch gradients are dense, and the wrapper has no effect.
 
         model.compile(DenseGradients(keras.optimizers.Adam(1e-3)), loss=...)
 
     Models with `k3seq.backend.StepMixin` do the same in their step and need no wrapper. Learning-rate schedules, clipping, EMA,
-    accumulation and weight decay are the inner optimizer's, as is every variable: the wrapper has no state of its own. The
-    price on TensorFlow is a gradient as large as the embedding.
+    accumulation, weight decay and all variables belong to the inner optimizer: the wrapper has no state. On TensorFlow the
+    gradient takes as much memory as the embedding.
 
     Args:
-        inner_optimizer: a Keras optimizer or its name. Loss scaling goes around the wrapper, where `compile` puts it by itself
-            under `mixed_float16`: `LossScaleOptimizer(DenseGradients(keras.optimizers.Adam()))`.
-        name: of the wrapper, in the configuration.
+        inner_optimizer: a Keras optimizer or its name. Loss scaling wraps the wrapper, as `compile` does under `mixed_float16`:
+            `LossScaleOptimizer(DenseGradients(keras.optimizers.Adam()))`.
+        name: name of the wrapper in the configuration.
 
     Raises:
         UsageError: not an optimizer, or a `LossScaleOptimizer` (under `mixed_float16` `compile` would scale a second time).
     """
 
-    def __init__(self, inner_optimizer, name="dense_gradients"):
+    def __init__(self, inner_optimizer: Any, name: str = "dense_gradients"):
         super().__init__(learning_rate=0.0, name=name)
         try:
             inner_optimizer = keras.optimizers.get(inner_optimizer)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"Expected a Keras optimizer or its name. Received: {inner_optimizer!r}") from error
+            raise UsageError(
+                f"Expected inner_optimizer to be a Keras optimizer or its name. Received: inner_optimizer={inner_optimizer!r}"
+            ) from error
         if isinstance(inner_optimizer, keras.optimizers.LossScaleOptimizer):
             raise UsageError(
                 "Expected LossScaleOptimizer(DenseGradients(...)). Received: DenseGradients(LossScaleOptimizer(...))"
             )
         if inner_optimizer is None:
-            raise UsageError("Expected a Keras optimizer or its name. Received: None")
+            raise UsageError("Expected inner_optimizer to be a Keras optimizer or its name. Received: inner_optimizer=None")
         self.inner_optimizer = inner_optimizer
 
     built = _of_inner("built")
@@ -67,44 +73,46 @@ class DenseGradients(keras.optimizers.Optimizer):
     iterations = _of_inner("iterations")
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         return self.inner_optimizer.variables
 
-    def build(self, variables):
+    def build(self, variables: Sequence[Any]) -> None:
         if not self.built:
             self.inner_optimizer.build(variables)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[Any] | None = None) -> None:
         self.inner_optimizer.apply([backend.dense(g) for g in grads], trainable_variables)
 
-    def apply_gradients(self, grads_and_vars):
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Tensor, Any]]) -> Any:
         return self.inner_optimizer.apply_gradients([(backend.dense(g), v) for g, v in grads_and_vars])
 
-    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+    def stateless_apply(
+        self, optimizer_variables: Sequence[Tensor], grads: Sequence[Tensor], trainable_variables: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         return self.inner_optimizer.stateless_apply(optimizer_variables, [backend.dense(g) for g in grads], trainable_variables)
 
-    def scale_loss(self, loss):
+    def scale_loss(self, loss: Tensor) -> Tensor:
         return self.inner_optimizer.scale_loss(loss)
 
-    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+    def exclude_from_weight_decay(self, var_list: Sequence[Any] | None = None, var_names: Sequence[str] | None = None) -> None:
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         self.inner_optimizer.finalize_variable_values(var_list)
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[Any]) -> None:
         self.inner_optimizer.set_weights(weights)
 
-    def save_own_variables(self, store):
-        """Nothing: Keras saves the inner optimizer as an object of its own."""
+    def save_own_variables(self, store: Any) -> None:
+        """Does nothing: Keras saves the inner optimizer separately."""
 
-    def load_own_variables(self, store):
-        """Nothing: see `save_own_variables`."""
+    def load_own_variables(self, store: Any) -> None:
+        """Does nothing: see `save_own_variables`."""
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "DenseGradients":
         inner = keras.saving.deserialize_keras_object(config["inner_optimizer"], custom_objects=custom_objects)
         return cls(inner, name=config["name"])

@@ -1,6 +1,5 @@
-"""The kernel of the token loss against the `keras.ops` form, which one-hot labels take."""
+"""The token loss of ids beside that of one-hot labels, which takes the `keras.ops` form on every backend."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -41,7 +40,3 @@ def test_a_label_of_weight_zero_may_be_minus_one():
         float(ops.convert_to_numpy(token_crossentropy(y, ops.convert_to_tensor(LOGITS), weights))) for y in (labels, LABELS)
     ]
     assert found[0] == found[1]
-
-
-def test_the_kernel_is_where_it_is_faster():
-    assert (backend.crossentropies is not None) == (keras.backend.backend() == "torch")

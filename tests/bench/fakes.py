@@ -6,7 +6,7 @@ from k3seq.runtime import matrix
 from k3seq.runtime.workers import Failure
 
 MATRIX = matrix.load()
-BACKENDS = MATRIX.backends
+BACKENDS = MATRIX.training
 CASE = Case("case", "k3seq.layers.lstm:LSTM", {"units": 2})
 PREPARED = {
     "imported": 1.0,

@@ -1,4 +1,4 @@
-"""`k3seq backends` tells what a recurrent layer runs on."""
+"""`k3seq backends` shows which backends are there and which kernels recurrent layers use."""
 
 import pytest
 
@@ -25,6 +25,14 @@ def test_the_kernels_of_every_backend_are_shown(monkeypatch, capsys):
     ]
     assert result["backends"]["jax"]["kernels"] == answers["jax"]["kernels"]
     assert "kernels" not in result["backends"]["torch"] and result["exit_code"] == 0
+
+
+def test_a_backend_that_does_not_train_is_shown_as_such(monkeypatch, capsys):
+    monkeypatch.setattr(workers, "launch_all", lambda names, *_, **__: dict.fromkeys(names, ABOUT))
+    result = backends.backends()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if "cpu" in line]
+    assert [(row[0], row[5]) for row in rows] == [("jax", "yes"), ("tensorflow", "yes"), ("torch", "yes"), ("numpy", "no")]
+    assert [row["trains"] for row in result["backends"].values()] == [True, True, True, False]
 
 
 def test_without_a_backend_there_is_no_table_of_kernels(monkeypatch, capsys):

@@ -74,6 +74,23 @@ def test_side_by_side_backends_share_the_cores_unless_told_otherwise(project, mo
     assert [(project / name).read_text() for name in ("first", "second")] == [threads, threads]
 
 
+def test_a_backend_that_does_not_train_runs_the_tests_marked_inference(project):
+    file = project / "backends_matrix.yml"
+    gone, infers = "gone: {install: pip install gone, optional: true}", "infers: {module: json, trains: false}"
+    file.write_text(file.read_text().replace(gone, infers))
+    (project / "test_it.py").write_text(
+        "import os, pytest\n"
+        "def test_trains(): assert os.environ['KERAS_BACKEND'] != 'infers'\n"
+        "@pytest.mark.inference\ndef test_infers(): pass\n"
+        "@pytest.mark.once\ndef test_once(): assert os.environ['KERAS_BACKEND'] == 'second'\n"
+    )
+    with open(project / "pytest.ini", "a") as ini:
+        ini.write("    inference: needs no gradients\n")
+    done, rows = matrix_rows(project)
+    assert done.returncode == 0
+    assert [row[:2] for row in rows] == [("first", 2), ("second", 2), ("infers", 1), ("once", 1)]
+
+
 def test_matrix_fails_when_one_backend_fails_and_still_runs_the_rest(project):
     done, rows = matrix_rows(project, FAIL_ON="first")
     assert done.returncode == 1

@@ -37,7 +37,7 @@ class Backends:
 
 @pytest.fixture(scope="package")
 def backends(matrix):
-    names = [name for name in matrix.backends if installed(name, matrix)]
+    names = [name for name in matrix.training if installed(name, matrix)]
     if len(names) < 2:
         pytest.skip(f"fewer than two backends are installed ({', '.join(names)}): there is nothing to compare")
     workers = Backends(names, matrix)

@@ -1,4 +1,4 @@
-"""The same seed on every backend: starting weights, losses, and the context of the sliding model."""
+"""The same seed on every backend: initial weights, losses, and the context of the sliding model."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_twenty_adam_steps_give_the_same_losses_to_four_digits(adam, tolerance):
     first, others = compare(adam)
     assert len(first["losses"]) == 20 and first["losses"][-1] < first["losses"][0] - 0.2
     for other in others:
-        # Half a unit of the fourth digit: printed digits may differ only where a number stands at a border of rounding.
+        # Half a unit of the fourth digit: printed digits may differ only where a number is at a rounding boundary.
         unit = 10.0 ** (np.floor(np.log10(first["losses"])) - 3)
         assert np.all(np.abs(other["losses"] - first["losses"]) < unit / 2)
         assert relative_error(other["losses"], first["losses"]) <= tolerance("adam_losses")

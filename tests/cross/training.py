@@ -1,4 +1,4 @@
-"""What a worker does to train from weights and batches that are the same on every backend."""
+"""Functions for workers that train from the same weights and batches on every backend."""
 
 import keras
 import numpy as np

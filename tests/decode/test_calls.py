@@ -102,15 +102,15 @@ def test_a_trained_model_is_decoded_without_further_words():
 
 
 class Limited(TableModel):
-    """Has room for so many steps, and says so."""
+    """Keeps a tensor of as many steps as it is given."""
 
     target_limit = 3
 
     def start(self, inputs, steps):
-        return super().start(inputs) | {"room": ops.zeros((inputs["source"].shape[0], steps))}
+        return super().start(inputs) | {"kept": ops.zeros((inputs["source"].shape[0], steps))}
 
 
-def test_a_model_is_told_the_steps_and_its_limit_is_kept():
+def test_a_model_gets_the_number_of_steps_and_its_limit_is_kept():
     assert decode.greedy(Limited(), INPUTS, start=START, end=END).tokens.shape == (ROWS, 3)
     with pytest.raises(UsageError, match="at most 3, the limit of the model. Received: max_steps=4"):
         decode.greedy(Limited(), INPUTS, **TOKENS)

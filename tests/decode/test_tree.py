@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 import golden
-from k3seq import backend as seam
+from k3seq import backend as backends
 from k3seq.decode.ranking import FEW, first_best
 from k3seq.decode.tree import gather_tree, gather_tree_from_array, tile_batch
 from k3seq.errors import UsageError
@@ -23,7 +23,7 @@ PARENTS = np.array([[[0, 0]], [[0, 0]], [[0, 0]], [[0, 1]]])
 def test_gather_tree_equals_tfa(id):
     case = golden.case(id)
     arguments, end = (case["in.step_ids"], case["in.parent_ids"], case["in.max_sequence_lengths"]), case.params["end_token"]
-    found = ops.convert_to_numpy(seam.compiled(lambda *ids: gather_tree(*ids, end))(*arguments))
+    found = ops.convert_to_numpy(backends.compiled(lambda *ids: gather_tree(*ids, end))(*arguments))
     np.testing.assert_array_equal(found, case["f32.beams"])
     np.testing.assert_array_equal(beam.gather_tree(*arguments, end), case["f32.beams"])
     assert found.dtype == np.int32
@@ -32,7 +32,7 @@ def test_gather_tree_equals_tfa(id):
 @pytest.mark.parametrize("id", golden.cases("gather_tree_from_array"))
 def test_gather_tree_from_array_equals_tfa(id):
     case = golden.case(id)
-    fast = seam.compiled(gather_tree_from_array)
+    fast = backends.compiled(gather_tree_from_array)
     found = fast(case["in.t"], case["in.parent_ids"], case["in.sequence_length"])
     np.testing.assert_array_equal(ops.convert_to_numpy(found), case["f32.ordered"])
 
@@ -58,7 +58,7 @@ def test_what_lies_after_the_length_of_a_row_is_the_end_token(length, expected):
 def test_trees_of_any_size_equal_plain_loops():
     """Numbers of steps that are a power of two, and not: maps are composed in pairs, pairs of pairs, and so on."""
     rng = np.random.default_rng(0)
-    fast = seam.compiled(lambda t, p, n: gather_tree(t, p, n, 3))
+    fast = backends.compiled(lambda t, p, n: gather_tree(t, p, n, 3))
     for trial in range(20):
         steps, batch, width = ((8, 2, 3), (13, 3, 4))[trial % 2]
         tokens, parents = rng.integers(0, 9, (steps, batch, width)), rng.integers(0, width, (steps, batch, width))
@@ -72,7 +72,7 @@ def test_arrays_follow_the_path_of_their_beam_and_keep_their_own_entries_after_i
     parents, lengths = rng.integers(0, 3, (6, 2, 3)).astype("int32"), np.array([[6, 2, 0], [3, 3, 1]], "int32")
     values = rng.normal(size=(6, 2, 3, 4)).astype("float32")
     expected = beam.gather_tree_from_array(values, parents, lengths)
-    both = seam.compiled(
+    both = backends.compiled(
         lambda x, p, n: (gather_tree_from_array(x, p, n), gather_tree_from_array(ops.reshape(x, (6, 6, 4)), p, n))
     )
     split, merged = both(values, parents, lengths)
@@ -84,7 +84,7 @@ def test_arrays_follow_the_path_of_their_beam_and_keep_their_own_entries_after_i
 def test_a_parent_that_is_no_beam_is_refused_only_where_a_path_meets_it():
     parents = PARENTS.copy()
     parents[3, 0, 1] = 2
-    with pytest.raises(UsageError, match="the path of beam 1 of row 0 meets at step 3"):
+    with pytest.raises(UsageError, match="the path of beam 1 of row 0 at step 3"):
         gather_tree(TOKENS, parents, [4], END)
     parents[3, 0, 1], parents[0] = 1, -1
     assert ops.convert_to_numpy(gather_tree(TOKENS, parents, [4], END))[:, 0, 1].tolist() == [5, 6, 2, 9]
@@ -95,7 +95,7 @@ def test_under_jit_a_parent_that_is_no_beam_leaves_minus_one_before_it(backend):
         pytest.skip("torch runs eagerly and raises")
     parents = PARENTS.copy()
     parents[2, 0, 1] = -3
-    found = seam.compiled(lambda t, p: gather_tree(t, p, np.array([4], "int32"), END))(
+    found = backends.compiled(lambda t, p: gather_tree(t, p, np.array([4], "int32"), END))(
         TOKENS.astype("int32"), parents.astype("int32")
     )
     assert ops.convert_to_numpy(found)[:, 0].T.tolist() == [[5, 6, 7, 8], [-1, -1, 2, 9]]
@@ -135,7 +135,7 @@ def test_equal_scores_are_ranked_by_index_infinities_among_them(count, size):
     scores = np.random.default_rng(count).choice(few, (40, size))
     scores[0], scores[1], scores[2, 4:], scores[3, 1:] = -np.inf, 1.0, -np.inf, -np.inf
     scores[4, :-1] = -np.inf
-    best, indices = seam.compiled(lambda x: first_best(x, count))(scores)
+    best, indices = backends.compiled(lambda x: first_best(x, count))(scores)
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     np.testing.assert_array_equal(ops.convert_to_numpy(indices), expected)
     np.testing.assert_array_equal(ops.convert_to_numpy(best), np.take_along_axis(scores, expected, axis=1))

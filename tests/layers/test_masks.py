@@ -12,11 +12,11 @@ def test_a_length_mask_keeps_the_first_positions():
     assert mask.tolist() == [[False] * 3, [True, True, False], [True] * 3]
 
 
-def test_a_causal_mask_keeps_a_position_and_what_came_before():
+def test_a_causal_mask_keeps_a_position_and_earlier_ones():
     assert ops.convert_to_numpy(causal_mask(3)).astype(int).tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]
 
 
-def test_combined_masks_keep_what_all_keep():
+def test_a_combined_mask_keeps_positions_that_all_masks_keep():
     rows = np.array([[True, True, False]])
     both = ops.convert_to_numpy(combine(causal_mask(3), None, key_mask(rows)))
     assert both.astype(int).tolist() == [[[1, 0, 0], [1, 1, 0], [1, 1, 0]]]

@@ -36,7 +36,7 @@ class Given(Outer):
 
 
 class Seen(Nested, keras.layers.Layer):
-    """Adds its weight, and tells the type and the training of each call."""
+    """Adds its weight, and records the type and the training flag of each call."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -53,10 +53,10 @@ class Seen(Nested, keras.layers.Layer):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """What `backend.ready` said, in order."""
-    told, original = [], backend.ready
-    monkeypatch.setattr(backend, "ready", lambda *args: told.append(original(*args)) or told[-1])
-    return told
+    """The answers of `backend.ready`, in order."""
+    answers, original = [], backend.ready
+    monkeypatch.setattr(backend, "ready", lambda *args: answers.append(original(*args)) or answers[-1])
+    return answers
 
 
 def eager():
@@ -64,7 +64,7 @@ def eager():
 
 
 @pytest.mark.parametrize("inner", [LSTM(3), Dense(3, activation="tanh"), Dropout(0.5)], ids=lambda layer: layer.name)
-def test_a_layer_within_a_layer_gives_what_it_gives_alone(inner, answers):
+def test_a_nested_layer_gives_the_same_result_as_alone(inner, answers):
     outer = Outer(inner) if isinstance(inner, LSTM) else Given(inner)
     outer.build((2, 3, 4))
     alone, within = keras.tree.flatten(inner(X)), keras.tree.flatten(outer(X))
@@ -73,7 +73,7 @@ def test_a_layer_within_a_layer_gives_what_it_gives_alone(inner, answers):
     assert answers == [False, eager()]
 
 
-def test_losses_and_regularisers_of_an_inner_layer_are_the_outer_one_s(answers):
+def test_the_outer_layer_has_the_losses_of_the_inner_one(answers):
     outer = Outer(Seen())
     for _ in range(2):  # the second call begins anew
         outer(X, training=True)
@@ -81,7 +81,7 @@ def test_losses_and_regularisers_of_an_inner_layer_are_the_outer_one_s(answers):
         np.testing.assert_allclose(ops.convert_to_numpy(sum(outer.losses)), X.sum() + 0.5, rtol=1e-5)
 
 
-def test_training_that_is_not_given_is_that_of_the_outer_call(answers):
+def test_the_inner_layer_gets_the_training_flag_of_the_outer_call(answers):
     outer = Outer(Seen())
     for training in (True, False):
         outer(X, training=training)
@@ -89,7 +89,7 @@ def test_training_that_is_not_given_is_that_of_the_outer_call(answers):
 
 
 @pytest.mark.parametrize("training", [None, True])
-def test_training_is_not_handed_to_a_layer_that_takes_none(training, answers):
+def test_a_layer_without_a_training_argument_gets_none(training, answers):
     outer = Given(LSTM(3))
     outer.build((2, 3, 4))
     found, alone = outer(X, training=training), outer.inner(X)
@@ -97,7 +97,7 @@ def test_training_is_not_handed_to_a_layer_that_takes_none(training, answers):
     assert not any(answers)
 
 
-def test_what_is_ready_is_only_called(answers, monkeypatch):
+def test_a_ready_layer_is_called_directly(answers, monkeypatch):
     outer = Given(Seen())
     outer(X, training=True)
     answers.clear()
@@ -113,7 +113,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_keras_has_to_do_is_done_by_keras(name, answers):
+def test_a_layer_that_is_not_ready_is_called_by_keras(name, answers):
     if name == "a hook" and not eager():
         pytest.skip("hooks are torch's")
     outer = Given(Seen())
@@ -126,7 +126,7 @@ def test_what_keras_has_to_do_is_done_by_keras(name, answers):
         assert outer.inner.seen[-1][0] == "bfloat16"
 
 
-def test_one_that_watches_the_calls_of_keras_sees_inner_ones_too(monkeypatch):
+def test_a_patched_call_of_keras_sees_inner_calls_too(monkeypatch):
     outer, watched = Given(Seen()), []
     outer(X, training=True)
     original = keras.layers.Layer.__call__

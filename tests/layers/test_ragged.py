@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from k3seq.errors import UsageError
 from k3seq.layers.sliding.ragged import ToDense, pack_rows, pad_rows, to_dense, unpack_rows
 
 ROWS = [[3, 4], [], [5, 6, 7, 8]]
@@ -14,7 +15,7 @@ def as_lists(tokens, lengths):
     return ops.convert_to_numpy(tokens).tolist(), ops.convert_to_numpy(lengths).tolist()
 
 
-def test_packed_rows_are_values_and_where_rows_end():
+def test_packed_rows_are_values_and_row_splits():
     values, row_splits = pack_rows(ROWS)
     assert values.tolist() == [3, 4, 5, 6, 7, 8]
     assert row_splits.tolist() == [0, 2, 2, 6]
@@ -26,8 +27,8 @@ def test_unpacking_gives_the_rows_that_were_packed():
 
 
 @pytest.mark.parametrize("row_splits", [[1, 2], [0, 2, 1], [0, 9], [[0, 1]], []])
-def test_splits_that_are_no_splits_are_refused(row_splits):
-    with pytest.raises(ValueError, match="Expected .* Received"):
+def test_invalid_splits_are_refused(row_splits):
+    with pytest.raises(UsageError, match="Expected .* Received"):
         unpack_rows([1, 2, 3], row_splits)
 
 
@@ -35,7 +36,7 @@ def test_padding_refuses_a_row_longer_than_the_width():
     tokens, lengths = pad_rows(ROWS, 4)
     assert tokens.tolist() == [[3, 4, 0, 0], [0, 0, 0, 0], [5, 6, 7, 8]]
     assert lengths.tolist() == [2, 0, 4]
-    with pytest.raises(ValueError, match="Expected each dec row to have at most 3 tokens. Received: dec row 2 with 4 tokens"):
+    with pytest.raises(UsageError, match="Expected each dec row to have at most 3 tokens. Received: dec row 2 with 4 tokens"):
         pad_rows(ROWS, 3, "dec row")
 
 
@@ -49,7 +50,7 @@ def test_padding_refuses_a_row_longer_than_the_width():
         (1, "last", [[4], [0], [8]]),
     ],
 )
-def test_dense_rows_keep_the_asked_side_and_their_whole_lengths(width, keep, tokens):
+def test_dense_rows_keep_the_chosen_side_and_their_whole_lengths(width, keep, tokens):
     assert as_lists(*ToDense(width, keep)(*pack_rows(ROWS))) == (tokens, [2, 0, 4])
 
 
@@ -57,7 +58,7 @@ def test_rows_that_are_all_empty_become_blanks():
     assert as_lists(*to_dense(*pack_rows([[], []]), 2)) == ([[0, 0], [0, 0]], [0, 0])
 
 
-def test_values_behind_the_last_split_belong_to_no_row():
+def test_values_after_the_last_split_belong_to_no_row():
     assert as_lists(*to_dense(np.array([3, 9, 9], "int32"), np.array([0, 1, 1]), 3)) == ([[3, 0, 0], [0, 0, 0]], [1, 0])
 
 
@@ -85,6 +86,6 @@ def test_the_layer_comes_back_from_its_config():
 
 
 @pytest.mark.parametrize("arguments", [{"width": 0}, {"width": 3, "keep": "middle"}])
-def test_an_impossible_width_or_side_is_refused(arguments):
-    with pytest.raises(ValueError, match="Expected .* Received"):
+def test_a_bad_width_or_side_is_refused(arguments):
+    with pytest.raises(UsageError, match="Expected .* Received"):
         ToDense(**arguments)

@@ -40,7 +40,7 @@ def by_cuts(x, lengths, context, q, k, v):
 
 
 @pytest.mark.parametrize("lengths", [[1, 3, 2], [7, 1, 1], [0, 0, 0], [2, 12, 0]])
-def test_attention_equals_the_definition_by_cuts(lengths):
+def test_attention_equals_the_definition_with_slices(lengths):
     x, context, *weights = arrays(1, (BATCH, WIDTH, UNITS), (BATCH, OTHER, UNITS), *[(UNITS, UNITS)] * 3)
     layer = Attention(UNITS)
     layer.build()
@@ -55,7 +55,7 @@ def test_attention_equals_the_definition_by_cuts(lengths):
     assert np.abs(found - by_cuts(x, lengths, context[:, :-1], *weights)).max() > 1e-2
 
 
-def test_masked_context_is_as_if_it_were_not_there():
+def test_masked_context_has_no_effect():
     x, context, *weights = arrays(2, (BATCH, WIDTH, UNITS), (BATCH, OTHER, UNITS), *[(UNITS, UNITS)] * 3)
     queries, mask = np.ones((1, WIDTH), "bool"), np.arange(OTHER)[None, :] < np.array([4, 4, 4])[:, None]
     found = ops.convert_to_numpy(attend(*map(ops.convert_to_tensor, (x, context, *weights, queries, mask))))
@@ -76,14 +76,14 @@ def test_conclusion_sees_the_whole_window():
     assert np.abs(found - (x.reshape(BATCH, -1) @ inflate @ deflate).reshape(x.shape)).max() > 1e-2
 
 
-def test_embeddings_are_scaled_by_the_root_of_the_units():
+def test_embeddings_are_scaled_by_the_root_of_embed_dim():
     layer = Embed(9, UNITS)
     tokens = np.array([[0, 8, 3]], "int32")
     found = ops.convert_to_numpy(layer(tokens))
     np.testing.assert_allclose(found, ops.convert_to_numpy(layer.embeddings)[tokens] * 2, rtol=1e-6)
 
 
-def test_logits_keep_the_width_and_the_cut_takes_the_longest():
+def test_logits_keep_the_width_and_cut_keeps_the_longest_row():
     [x] = arrays(5, (BATCH, WIDTH, UNITS))
     layer = Debed(9, UNITS)
     logits, mask = layer(x, np.array([2, 4, 0], "int32"))

@@ -1,7 +1,7 @@
 """The sliding-context model against its definition in float64 (`oracles.sliding`): windows, logits, loss and gradients.
 
-Every comparison stands beside one that must fail: the same definition with two weights exchanged, lengths shifted by one, or
-the context forgotten.
+Every comparison has a negative control that must fail: the same definition with two weights exchanged, lengths shifted by one,
+or an empty context.
 """
 
 import keras
@@ -146,7 +146,7 @@ def exchanged(weights):
 
 
 @pytest.mark.parametrize(("shape", "form"), [("source", "dense"), ("decoder-wider", "ragged")])
-def test_eager_logits_loss_and_context_equal_float64_over_calls_in_a_row(shape, form):
+def test_eager_logits_loss_and_context_equal_float64_over_successive_calls(shape, form):
     sizes = SHAPES[shape]
     model, weights = pair(sizes)
     prev = np.zeros((sizes["batch_size"], sizes["width_enc"]), int)
@@ -172,7 +172,7 @@ def test_eager_logits_loss_and_context_equal_float64_over_calls_in_a_row(shape, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_compiled_logits_and_loss_equal_float64_over_calls_in_a_row(shape):
+def test_compiled_logits_and_loss_equal_float64_over_successive_calls(shape):
     sizes = SHAPES[shape]
     model, weights = pair(sizes, seed=1)
     model.compile(jit_compile=keras.backend.backend() != "torch")
@@ -195,7 +195,7 @@ def test_compiled_logits_and_loss_equal_float64_over_calls_in_a_row(shape):
 
 
 @pytest.mark.parametrize("lengths", [[0, 0], [1, 0], [2, 3], [4, 1], [9, 2]])
-def test_the_last_positions_ask_and_the_others_pass(lengths):
+def test_only_the_last_positions_are_queries(lengths):
     rng = np.random.default_rng(2)
     x, context = rng.normal(size=(2, 4, 3)).astype("float32"), rng.normal(size=(2, 5, 3)).astype("float32")
     weights = {letter: rng.normal(size=(3, 3)).astype("float32") for letter in "qkv"}
@@ -210,7 +210,7 @@ def test_the_last_positions_ask_and_the_others_pass(lengths):
     assert golden.relative_error(found, sliding.attention(x, np.array(others), context, wide)) > FAILS
 
 
-def test_slopes_of_the_loss_equal_differences_in_float64():
+def test_gradients_of_the_loss_equal_differences_in_float64():
     sizes = SHAPES["three-stacks"] | {"num_layers": 2}
     model, weights = pair(sizes, seed=3)
     first, second = list(calls(sizes, seed=3))[:2]

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from k3seq.errors import UsageError
 from k3seq.layers.transformer import MultiHeadAttention, TransformerDecoder, TransformerEncoder
 from oracles import attention as oracle
 
@@ -127,7 +128,7 @@ def randomized_decoder():
     return randomized(layer)
 
 
-def test_a_fully_masked_row_gives_numbers_and_leaves_its_neighbours():
+def test_a_fully_masked_row_is_finite_and_does_not_change_other_rows():
     mask = MASK.copy()
     mask[1] = False
     layer = randomized_encoder()
@@ -161,7 +162,7 @@ def test_steps_equal_the_whole_target(masked):
     assert np.abs(numbers(wrong) - whole[:, 5]).max() > 1e-3  # an empty cache is not good enough
 
 
-def test_rows_may_stand_at_different_positions():
+def test_rows_may_be_at_different_positions():
     layer = randomized_decoder()
     memory, whole = ops.convert_to_tensor(MEMORY), numbers(layer(X, MEMORY))
     cache = layer.start(memory, None, 6)
@@ -182,7 +183,7 @@ def test_dropout_acts_in_training_only():
     assert len(plain.variables) == 16  # no seed rides along when nothing is dropped
 
 
-def test_a_mask_does_not_ride_on_the_output():
+def test_no_mask_is_attached_to_the_output():
     assert getattr(randomized_encoder()(X, mask=ops.convert_to_tensor(MASK)), "_keras_mask", None) is None
 
 
@@ -200,7 +201,7 @@ def test_blocks_in_a_graph_are_saved_and_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_low_precision_stays_near(policy):
+def test_low_precision_is_close_to_float32(policy):
     layer = randomized_decoder()
     low = TransformerDecoder(8, 16, 2, key_dim=4, dtype=policy)
     low.build(X.shape, MEMORY.shape)
@@ -211,10 +212,6 @@ def test_low_precision_stays_near(policy):
     np.testing.assert_allclose(numbers(ops.cast(out, "float32")), expected, atol=0.15 if policy == "mixed_bfloat16" else 0.03)
 
 
-def test_bad_sizes_are_refused():
-    with pytest.raises(ValueError, match="embed_dim=0"):
-        TransformerEncoder(0, 4, 2)
-    with pytest.raises(ValueError, match="num_heads=0"):
-        TransformerDecoder(8, 4, 0)
-    with pytest.raises(ValueError, match="Expected inputs of 8 units"):
+def test_inputs_of_another_size_are_refused():
+    with pytest.raises(UsageError, match="Expected inputs of size embed_dim=8"):
         TransformerEncoder(8, 4, 2)(np.zeros((1, 2, 6), "float32"))

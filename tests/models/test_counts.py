@@ -117,12 +117,12 @@ SEEDS = {
 }
 
 
-def test_every_name_of_the_registry_has_its_counts_here():
+def test_every_name_of_the_registry_has_a_count_here():
     assert list(SEEDS) == registry.names()
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_the_seeds_counts(name):
+def test_the_counts_of_the_sources(name):
     layers, frozen, total = SEEDS[name]
     model = registry.create(name)
     assert per_layer(model) == layers
@@ -227,7 +227,7 @@ def with_memory(i, d):
     return [(*STEPS, i), (*STEPS, 11)]
 
 
-# What a layer is built with: an input of i units, tokens, or nothing where its arguments say all.
+# The build argument of a layer: an input of i units, tokens, or nothing where its arguments suffice.
 OF_UNITS, OF_TOKENS, OF_ITSELF = (lambda i, d: [(*STEPS, i)]), (lambda i, d: [STEPS]), (lambda i, d: [])
 
 # name: (layer of sizes i and d, shapes to build it with, formula)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from k3seq.errors import UsageError
 from k3seq.models.sliding_seq2seq import SlidingSeq2Seq
 from k3seq.random import Stream
 from k3seq.random.weights import initialize
@@ -47,7 +48,7 @@ def built(seed=0, **sizes):
 
 
 def decoded(model, x, steps=5):
-    """Greedy tokens (rows, steps), all behind an END replaced by PAD."""
+    """Greedy tokens (rows, steps), all after an END replaced by PAD."""
     state, tokens, out = model.start(x), np.full(len(x["source"]), START, "int32"), []
     for _ in range(steps):
         logits, state = model.step(ops.convert_to_tensor(tokens), state)
@@ -71,7 +72,7 @@ def test_steps_give_the_logits_of_the_whole_pass():
     assert np.abs(ops.convert_to_numpy(model(changed)) - whole).max() > 1e-2
 
 
-def test_a_position_does_not_see_itself_or_what_follows():
+def test_a_position_does_not_depend_on_itself_or_later_ones():
     model, (x, _, _) = built(), pairs(2, 4, shortest=4)
     later = x["target"].copy()
     later[:, 3:] = 7
@@ -80,7 +81,7 @@ def test_a_position_does_not_see_itself_or_what_follows():
     assert np.abs(first[:, 3:] - second[:, 3:]).max() > 1e-3
 
 
-def test_padding_and_batch_mates_do_not_change_a_row():
+def test_padding_and_other_rows_do_not_change_a_row():
     model, (x, _, _) = built(), pairs(3, 4)
     whole = ops.convert_to_numpy(model(x))
     n = int(x["source_lengths"][0])
@@ -90,7 +91,7 @@ def test_padding_and_batch_mates_do_not_change_a_row():
     np.testing.assert_allclose(ops.convert_to_numpy(model({**x, "source": dirty})), whole, rtol=0, atol=1e-5)
 
 
-def test_of_a_long_source_the_last_tokens_are_read():
+def test_the_last_tokens_of_a_long_source_are_read():
     model, (x, _, _) = built(), pairs(4, 4, shortest=4)
     long = {
         **x,
@@ -133,7 +134,7 @@ def test_training_counts_only_the_blanked_tokens():
     assert losses[2] == pytest.approx(expected, rel=1e-5)
 
 
-def test_it_learns_to_turn_rows_around_and_decodes_them():
+def test_it_learns_to_reverse_rows_and_decodes_them():
     model = initialize(SlidingSeq2Seq(9, 8, 3, 3, embed_dim=16, dense_dim=64, num_layers=1), 1)
     model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=keras.backend.backend() != "torch")
     x, y, weight = pairs(7, 64 * 120, longest=2, steps=3)
@@ -154,7 +155,7 @@ def test_evaluation_draws_nothing_and_is_the_exact_loss():
 
 def test_a_target_wider_than_the_window_is_refused():
     x, _, _ = pairs(9, 2, steps=6)
-    with pytest.raises(ValueError, match="Expected targets of at most width_target=5 tokens. Received: shape"):
+    with pytest.raises(UsageError, match="Expected targets of at most width_target=5 tokens. Received: shape"):
         built()(x)
 
 

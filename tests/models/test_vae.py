@@ -66,14 +66,14 @@ def test_images_alone_draw_new_noise_in_each_training_step():
     assert still[0] == still[1] == pytest.approx(losses_in_numpy(model, 0, None)["reconstruction"], rel=1e-5)
 
 
-def test_far_logits_do_not_make_an_infinite_loss():
+def test_large_logits_give_a_finite_loss():
     model = small()
     model.decoder.get_layer("logits").bias.assign(np.full(1, 500, "float32"))
     losses, _ = model.objective(IMAGES, None, None, training=False)
     assert float(numbers(losses["reconstruction"])) == pytest.approx(((1 - IMAGES) * 500).sum((1, 2, 3)).mean(), rel=1e-2)
 
 
-def test_counts_at_the_seeds_sizes():
+def test_counts_with_the_default_sizes():
     model = VAE()
     assert (model.encoder.count_params(), model.decoder.count_params()) == (69_076, 65_089)
     assert len(model.trainable_weights) == len({w.path for w in model.trainable_weights}) == 18

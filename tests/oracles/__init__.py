@@ -1,1 +1,1 @@
-"""Independent float64 NumPy implementations, written from the definitions: what the layers must equal."""
+"""Independent float64 NumPy implementations, written from the definitions, to compare the layers with."""

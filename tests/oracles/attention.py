@@ -91,7 +91,7 @@ def context(alignments: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def attention_rnn(inputs: np.ndarray, memory: np.ndarray, mask: np.ndarray, weights: Weights, initial) -> dict[str, np.ndarray]:
-    """An LSTM or GRU decoder (the kernel's width tells which) with input feeding (arXiv 1508.04025, section 3.3).
+    """An LSTM or GRU decoder (the width of the kernel determines which) with input feeding (arXiv 1508.04025, section 3.3).
 
     Each step reads `concat(input, previous attention)`; its new output queries the memory, which the mask (b, s) has
     multiplied first; the attention is `attention_layer(concat(output, context))`, or the context where there is no such

@@ -2,10 +2,10 @@
 
 A model is a function `advance(token, state) -> (logits (vocabulary,), state, alignments (s,) or None)` of one hypothesis.
 
-What is particular to those rules: beams 1..W-1 start finished at -inf; a finished beam gives log-probability 0 to the end token
+Particular to those rules: beams 1..W-1 start finished at -inf; a finished beam gives log-probability 0 to the end token
 and the dtype's lowest number to the others; candidates are ranked by score, of equals the lowest `beam * vocabulary + token`
 first; the length of a candidate leaves out an end token in the step that takes it, and counts it in all later steps; coverage
-is taken only from beams that were finished before the step. The search goes on until all beams of all rows have ended.
+is taken only from beams that were finished before the step. The search continues until all beams of all rows have ended.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ LOWEST = np.finfo(np.float64).min
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One beam: its tokens, the sum of their log-probabilities, and what the model and the penalties remember of it."""
+    """One beam: its tokens, the sum of their log-probabilities, and the state of the model and of the penalties for it."""
 
     tokens: tuple[int, ...]
     log_probability: float

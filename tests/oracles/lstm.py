@@ -57,7 +57,7 @@ def lstm(x, weights: Weights, mask=None, initial=None, reverse: bool = False):
     """`(outputs (batch, steps, units), (h, c))` of `x` (batch, steps, inputs).
 
     `mask` is (batch, steps) bool of any pattern (None: all real), `initial` is `(h, c)` (None: zeros). `reverse` reads the
-    real steps of each row from its last to its first; an output stands at the step whose token it has just read.
+    real steps of each row from its last to its first; an output is at the step of the token that was read last.
     """
     units = weights["recurrent_kernel"].shape[0]
     initial = (np.zeros((len(x), units)),) * 2 if initial is None else initial
@@ -73,9 +73,9 @@ def gru(x, weights: Weights, mask=None, initial=None, reverse: bool = False):
 
 def bidirectional(x, forward: Weights, backward: Weights, mask=None, cell=lstm):
     """`(outputs (batch, steps, 2 * units), forward states, backward states)`: the forward half comes first."""
-    ahead, ahead_state = cell(x, forward, mask)
-    back, back_state = cell(x, backward, mask, reverse=True)
-    return np.concatenate([ahead, back], axis=-1), ahead_state, back_state
+    outputs, state = cell(x, forward, mask)
+    reverse_outputs, reverse_state = cell(x, backward, mask, reverse=True)
+    return np.concatenate([outputs, reverse_outputs], axis=-1), state, reverse_state
 
 
 def random_weights(rng: np.random.Generator, inputs: int, units: int, gates: int = 4) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked of a hypothesis, and what its score is made of."""
+    """A hypothesis and the parts of its score."""
 
     length_power: float = 0.0
     coverage_weight: float = 0.0

@@ -137,7 +137,7 @@ def loss(logits: np.ndarray, tgt: Rows) -> float:
 
 
 def loss_gradient(weights: Weights, prev: np.ndarray, enc: Rows, dec: Rows, tgt: Rows, name: str, count: int, seed: int = 0):
-    """`(indices, slopes)` of the loss for `count` entries of `weights[name]`, by central differences."""
+    """`(indices, derivatives)` of the loss for `count` entries of `weights[name]`, by central differences."""
     return differences.sample(lambda w: loss(forward(w, prev, enc, dec, tgt)[0], tgt), weights, name, count, seed)
 
 

@@ -78,7 +78,7 @@ def test_the_comparison_with_tfa_sees_a_difference(change):
 
 
 class Table:
-    """A model over `size` tokens whose state is the sum of its tokens' rows: every prefix has logits of its own."""
+    """A model over `size` tokens whose state is the sum of its tokens' rows: every prefix has different logits."""
 
     def __init__(self, seed, size=3, source=4):
         rng = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ class Table:
 
 @pytest.mark.parametrize("length_weight, coverage_weight", [(0.0, 0.0), (0.8, 0.0), (0.0, 0.3), (1.2, 0.3)])
 @pytest.mark.parametrize("seed", range(5))
-def test_a_search_with_room_for_all_sequences_finds_them_in_order(seed, length_weight, coverage_weight):
+def test_a_search_as_wide_as_all_sequences_finds_them_in_order(seed, length_weight, coverage_weight):
     table, steps, end = Table(seed), 4, 1
     every = beam.all_sequences(table.advance, np.zeros(5), 0, end, steps, 3, length_weight, coverage_weight, np.zeros(4))
     found = beam.beam_search(

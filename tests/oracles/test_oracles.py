@@ -43,7 +43,7 @@ def test_equal_fills_do_not_hide_a_difference():
     assert golden.relative_error([-3.4e38, np.nan, 1.0], [-1.8e308, np.nan, 2.0]) == 0.5
 
 
-def test_unlike_shapes_are_refused():
+def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         golden.relative_error([[1.0]], [1.0])
 
@@ -66,7 +66,7 @@ def test_frames_equal_the_golden_vectors(id):
         prev = results[-1]
 
 
-def test_frames_equal_the_example_of_the_spec():
+def test_frames_equal_the_worked_example():
     prev = np.zeros((2, 5), int)
     *first, prev = sliding.frames(prev, [[3, 4], [5, 6, 7]], [[0, 2], [9]], [[8, 2], [9]], 4)
     expected = ([[0, 0, 0, 3, 4], [0, 0, 5, 6, 7]], [2, 3], [[0, 2, 0, 0], [9, 0, 0, 0]], [2, 1])
@@ -125,13 +125,13 @@ def test_a_pad_counts_in_the_loss_like_a_token():
         sliding.loss(logits, [[1], [2]])
 
 
-def test_the_slope_of_the_last_bias_is_probability_less_target():
+def test_the_gradient_of_the_last_bias_is_probability_minus_target():
     weights = sliding.random_weights(1, width_enc=5, width_dec=4, hidden=3, dense=6, stack=1, vocabulary=7)
     prev, rows = np.zeros((2, 5), int), ([[3, 4], [5]], [[1, 2], [6, 1, 2]], [[4, 2], [6, 6, 2]])
     logits, _ = sliding.forward(weights, prev, *rows)
     targets = np.eye(7)[np.array([[4, 2, 0], [6, 6, 2]])]
     expected = (np.exp(training.log_softmax(logits)) - targets).sum((0, 1)) / 6
-    indices, slopes = sliding.loss_gradient(weights, prev, *rows, name="dbd.bias", count=20)
-    assert len(slopes) == 7
-    assert golden.relative_error(slopes, expected[indices]) < 1e-8
-    assert golden.relative_error(slopes, expected[::-1][indices]) > 1e-2
+    indices, derivatives = sliding.loss_gradient(weights, prev, *rows, name="dbd.bias", count=20)
+    assert len(derivatives) == 7
+    assert golden.relative_error(derivatives, expected[indices]) < 1e-8
+    assert golden.relative_error(derivatives, expected[::-1][indices]) > 1e-2

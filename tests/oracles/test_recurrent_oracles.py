@@ -69,11 +69,11 @@ def test_differences_of_the_recurrent_oracles_equal_the_golden_gradients(id):
 
     assert loss(arrays) == pytest.approx(float(stored["f64.loss"]), rel=FLOAT64)
     for name, reference in stored.group("f64.grad").items():
-        indices, slopes = differences.sample(loss, arrays, name, 12)
-        assert np.max(np.abs(slopes - reference[indices])) < 1e-8 * max(1.0, np.abs(reference).max()), name
+        indices, derivatives = differences.sample(loss, arrays, name, 12)
+        assert np.max(np.abs(derivatives - reference[indices])) < 1e-8 * max(1.0, np.abs(reference).max()), name
     reference = stored["f64.grad.cell.kernel"]
-    indices, slopes = differences.sample(loss, arrays, "cell.kernel", 12)
-    assert np.max(np.abs(slopes - np.roll(reference, 1, axis=1)[indices])) > 1e-4
+    indices, derivatives = differences.sample(loss, arrays, "cell.kernel", 12)
+    assert np.max(np.abs(derivatives - np.roll(reference, 1, axis=1)[indices])) > 1e-4
 
 
 def test_a_masked_step_carries_the_state_and_outputs_zero():
@@ -95,14 +95,14 @@ def test_a_masked_step_carries_the_state_and_outputs_zero():
 
 def test_the_reverse_direction_reads_real_tokens_backwards():
     rng = np.random.default_rng(1)
-    ahead, back = (lstm.random_weights(rng, 2, 3) for _ in range(2))
+    forward, backward = (lstm.random_weights(rng, 2, 3) for _ in range(2))
     x = rng.normal(size=(1, 4, 2))
-    outputs, _, state = lstm.bidirectional(x, ahead, back, lstm.length_mask([3], 4))
-    flipped, flipped_state = lstm.lstm(x[:, [2, 1, 0]], back)
+    outputs, _, state = lstm.bidirectional(x, forward, backward, lstm.length_mask([3], 4))
+    flipped, flipped_state = lstm.lstm(x[:, [2, 1, 0]], backward)
     assert np.array_equal(outputs[:, :3, 3:], flipped[:, ::-1])
     assert np.array_equal(state[0], flipped_state[0])
     assert not outputs[:, 3].any()
-    with_pad, _ = lstm.lstm(x[:, ::-1], back)
+    with_pad, _ = lstm.lstm(x[:, ::-1], backward)
     assert not np.allclose(outputs[:, :3, 3:], with_pad[:, ::-1][:, :3])
 
 

@@ -62,7 +62,7 @@ def test_a_repeated_id_gets_the_sum_of_its_gradients():
 def test_a_first_adam_step_is_the_rate_in_the_sign_of_the_gradient():
     stepped = training.Adam(0.1).update({"w": np.zeros(3)}, {"w": np.array([3.0, -1e-3, 0.0])})["w"]
     assert stepped == pytest.approx([-0.1, 0.1, 0.0], abs=1e-3)
-    # sqrt(v) is |g| sqrt(1 - beta_2): there epsilon is added, so that it counts 1 / sqrt(0.001) times what it would after.
+    # sqrt(v) is |g| sqrt(1 - beta_2): epsilon is added to that, so that it counts 1 / sqrt(0.001) times what it would after.
     tiny = training.Adam(1.0, epsilon=1e-3).update({"w": np.zeros(1)}, {"w": np.array([1e-2])})["w"].item()
     root = 1e-2 * np.sqrt(0.001)
     assert tiny == pytest.approx(-root / (root + 1e-3), abs=1e-12)
@@ -91,7 +91,7 @@ def test_a_moving_average_starts_as_the_weights():
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_micro_batches_joined_by_tokens_equal_one_batch(pooled):
+def test_parts_of_a_batch_weighted_by_tokens_equal_the_whole_batch(pooled):
     one = batch(pooled)
     whole, split = classifier(pooled), classifier(pooled)
     logs = [m.train([one] * 5, training.Adam(0.1), limit=0.2, smoothing=0.1, micro=n) for m, n in ((whole, 1), (split, 2))]

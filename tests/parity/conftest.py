@@ -9,7 +9,7 @@ from k3seq.runtime.matrix import installed
 @pytest.fixture(scope="session")
 def workers(matrix):
     """A pool with a worker for each installed backend; skips the test where fewer than two are installed."""
-    names = [name for name in matrix.backends if installed(name, matrix)]
+    names = [name for name in matrix.training if installed(name, matrix)]
     if len(names) < 2:
         pytest.skip(f"fewer than two backends are installed ({', '.join(names)}): there is nothing to compare")
     with Pool(names, matrix) as pool:

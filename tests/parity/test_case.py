@@ -5,7 +5,7 @@ import pytest
 
 from k3seq.errors import UsageError
 from k3seq.parity.case import Case, Spec, check_inputs, from_payload, specs
-from k3seq.runtime import workers
+from k3seq.runtime import exchange
 
 pytestmark = pytest.mark.once
 
@@ -20,8 +20,8 @@ CASE = Case(
 
 
 def test_a_case_arrives_as_it_was_sent(tmp_path):
-    workers.write(tmp_path / "case", CASE.to_payload())
-    arrived = from_payload(workers.read(tmp_path / "case"))
+    exchange.write(tmp_path / "case", CASE.to_payload())
+    arrived = from_payload(exchange.read(tmp_path / "case"))
     np.testing.assert_array_equal(arrived.call["lengths"], CASE.call["lengths"])
     assert arrived.inputs == CASE.inputs and arrived.optional == ("mask",) and arrived.checks == CASE.checks
     assert arrived.to_payload().keys() == CASE.to_payload().keys()

@@ -46,7 +46,7 @@ def plain_words(seed, name, n):
         ([0x13198A2E, 0x03707344], [0x243F6A88, 0x85A308D3], [0xC4923A9C, 0x483DF7A0]),
     ],
 )
-def test_threefry_meets_the_published_vectors(key, counter, words):
+def test_threefry_equals_the_published_vectors(key, counter, words):
     assert threefry(key, counter).tolist() == words
     assert threefry(key, [counter[0] ^ 1, counter[1]]).tolist() != words
 

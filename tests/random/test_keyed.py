@@ -91,7 +91,7 @@ def test_bits_are_threefry_over_counted_blocks():
         ([0x13198A2E, 0x03707344], [0x243F6A88, 0x85A308D3], [0xC4923A9C, 0x483DF7A0]),
     ],
 )
-def test_the_rounds_in_signed_words_meet_the_published_vectors(key, counter, expected):
+def test_the_rounds_in_signed_words_equal_the_published_vectors(key, counter, expected):
     """Random123's kat_vectors, threefry2x32 20."""
     key, (low, high) = np.array(key, np.uint32).view(np.int32), np.array(counter, np.uint32).view(np.int32)
     found = keyed._threefry(np, key, low[None], high)
@@ -99,7 +99,7 @@ def test_the_rounds_in_signed_words_meet_the_published_vectors(key, counter, exp
 
 
 @once
-def test_fold_and_split_are_threefry_over_counters_that_no_draw_reaches():
+def test_fold_and_split_are_threefry_over_counters_that_no_draw_uses():
     data = np.array([7, 2**32 - 1], np.uint32)
     folded = threefry(KEY.view(np.uint32), np.stack([data, np.full_like(data, 2**32 - 1)])).T
     np.testing.assert_array_equal(keyed.fold(KEY, data.view(np.int32)).view(np.uint32), folded)
@@ -122,7 +122,7 @@ def test_seed_names_and_their_order_each_change_the_key():
 def test_bad_seeds_names_and_data_are_refused():
     with pytest.raises(UsageError, match="Expected seed to be an integer in 0..2\\*\\*64-1. Received: seed=-1"):
         keyed.key(-1)
-    with pytest.raises(UsageError, match="Expected names to be text. Received: 3"):
+    with pytest.raises(UsageError, match="Expected names to be text. Received: name=3"):
         keyed.key(0, 3)
     with pytest.raises(UsageError, match="Received: data=4294967296"):
         keyed.fold(KEY, 2**32)

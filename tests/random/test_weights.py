@@ -1,4 +1,4 @@
-"""Starting weights: their distributions, what they depend on, what is refused."""
+"""Initial weights: their distributions, their dependence on path and seed, and refused arguments."""
 
 import math
 
@@ -100,7 +100,7 @@ def test_an_orthogonal_draw_has_orthonormal_rows_or_columns(shape):
     assert np.abs(plain @ plain.T - np.diag(np.diag(plain @ plain.T))).max() > 1e-4
 
 
-def test_orthogonal_draws_lean_to_no_side():
+def test_orthogonal_draws_have_no_preferred_sign():
     """Q of a QR factorisation has a side unless its signs are fixed: then its diagonal would always be negative."""
     diagonals = np.array([np.diag(drawn(initializers.Orthogonal(), (3, 3), seed)) for seed in range(200)])
     assert np.all(np.abs((diagonals > 0).mean(0) - 0.5) < 0.2)
@@ -111,7 +111,7 @@ def test_constants_draw_nothing(initializer):
     assert drawn(initializer) is None
 
 
-def test_a_class_that_is_not_known_is_refused():
+def test_an_unknown_class_is_refused():
     with pytest.raises(UsageError, match="Received: STFT"):
         draw("STFT", {}, SHAPE, Stream(0))
 

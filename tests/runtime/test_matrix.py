@@ -22,9 +22,10 @@ def written(tmp_path, text):
     return path
 
 
-def test_the_projects_file_lists_the_three_backends_in_order():
+def test_the_projects_file_lists_three_backends_that_train_and_numpy_that_does_not():
     read = matrix.load(ROOT / matrix.FILE)
-    assert list(read.backends) == ["jax", "tensorflow", "torch"]
+    assert list(read.backends) == ["jax", "tensorflow", "torch", "numpy"]
+    assert list(read.training) == ["jax", "tensorflow", "torch"]
     assert read.tolerance("forward") == 2e-6
     assert read.tolerance("gradients") == 1e-5
 
@@ -83,6 +84,16 @@ REFUSED = [
     ("expected_failures: [{test: a, backends: [mxnet], reason: r}]", r"\[0\]\.backends: Expected a backend out of jax"),
     ("expected_failures: [{test: a, backends: [jax]}]", r"expected_failures\[0\]: Expected a key reason"),
     ("expected_failures: {}", "expected_failures: Expected a list"),
+    ("backends: {jax: {trains: 1}}", r"backends\.jax\.trains: Expected true or false. Received: 1"),
+    ("backends: {jax: {needs: numpy}}", r"backends\.jax\.needs: Expected a list"),
+    (
+        "backends: {jax: {newest: 'jax >= 1'}}",
+        r"backends\.jax\.newest: Expected a requirement for pip, .* Received: 'jax >= 1'",
+    ),
+    ("newest: {python: '3.13'}", "newest: Expected a key keras"),
+    ("newest: {python: 3.13, keras: keras}", r"newest\.python: Expected text .* Received: 3\.13"),
+    ("newest: {python: '3.13', keras: '--pre keras'}", r"newest\.keras: Expected a requirement for pip"),
+    ("newest: {python: '3.13', keras: keras, jax: jax}", "newest: Expected a key out of python, keras. Received: 'jax'"),
     ("- 1", "top level: Expected a mapping"),
     ("1: 2", "top level: Expected a mapping"),
 ]
@@ -157,7 +168,40 @@ def test_a_missing_backend_is_named_with_its_install_command(tmp_path):
         matrix.require("torch", read)
 
 
-def test_a_folder_that_bears_the_name_is_no_backend(tmp_path, monkeypatch):
+def test_a_backend_is_missing_where_a_module_that_it_needs_is(tmp_path):
+    read = matrix.load(
+        written(tmp_path, "backends: {one: {module: json, needs: [csv]}, two: {module: json, needs: [no_such]}}")
+    )
+    assert matrix.installed("one", read) == "unknown"
+    assert matrix.installed("two", read) is None
+
+
+NEWEST = """
+newest: {{python: '{python}', keras: keras-nightly>=3.16.0.dev0}}
+backends: {{jax: {{newest: 'jax>=0.12,!=0.13'}}, torch: {{newest: torch}}, numpy: {{trains: false}}}}
+"""
+
+
+def test_the_newest_versions_are_requirements_with_keras_first(tmp_path):
+    read = matrix.load(written(tmp_path, NEWEST.format(python=".".join(map(str, sys.version_info[:2])))))
+    assert matrix.newest_requirements(read) == ["keras-nightly>=3.16.0.dev0", "jax>=0.12,!=0.13", "torch"]
+    assert matrix.newest_requirements(read, ["torch", "numpy"]) == ["keras-nightly>=3.16.0.dev0", "torch"]
+
+
+def test_the_newest_versions_are_refused_on_another_python_and_where_there_are_none(tmp_path):
+    with pytest.raises(UsageError, match=r"Expected Python 3\.99\. Received: 3\.1"):
+        matrix.newest_requirements(matrix.load(written(tmp_path, NEWEST.format(python="3.99"))))
+    with pytest.raises(UsageError, match="to have the key newest"):
+        matrix.newest_requirements(matrix.Matrix())
+
+
+def test_the_projects_newest_versions_are_allowed_by_its_dependencies():
+    read = matrix.load(ROOT / matrix.FILE)
+    assert read.newest is not None and read.newest.python == read.python[-1]
+    assert all(entry.newest for entry in read.training.values())
+
+
+def test_a_folder_that_has_the_name_is_no_backend(tmp_path, monkeypatch):
     (tmp_path / "folder_framework").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert matrix.installed("x", matrix.load(written(tmp_path, "backends: {x: {module: folder_framework}}"))) is None
@@ -179,7 +223,8 @@ def test_looking_for_backends_imports_none():
 
 
 def test_hosted_ci_gets_every_backend_once_on_the_first_python(tmp_path):
-    read = matrix.load(written(tmp_path, "python: ['3.11', '3.12']\nbackends: {jax: {}, torch: {}}"))
+    text = "python: ['3.11', '3.12']\nbackends: {jax: {}, torch: {}, numpy: {trains: false}}"
+    read = matrix.load(written(tmp_path, text))
     pairs = [(j["backend"], j["python"]) for j in matrix.jobs(read)["include"]]
     assert pairs == [("jax", "3.11"), ("torch", "3.11"), ("jax", "3.12")]
 

@@ -1,16 +1,20 @@
-"""Workers as they fail in life: crash, hang, raise, print, and return what cannot be carried."""
+"""Workers that crash, hang, raise, print, or return what cannot be sent."""
 
 import math
 import os
+import platform
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from k3seq.errors import UsageError
 from k3seq.runtime import matrix
+from k3seq.runtime.memory import keeping_environment
 from k3seq.runtime.workers import Failure, Worker, launch, launch_all
 
 pytestmark = pytest.mark.once
@@ -18,6 +22,7 @@ pytestmark = pytest.mark.once
 # A backend that is always there: these tests are about processes, so its module is one of the standard library.
 PLAIN = matrix.Matrix(backends={n: matrix.Backend(n, "json", ("none",), "nothing") for n in ("plain", "other")})
 HERE = "tests_of_launch"
+ROOT = Path(__file__).resolve().parents[2]
 
 FUNCTIONS = """
 import os, sys, time, json, subprocess
@@ -32,7 +37,7 @@ def environment(names):
 def noisy(payload):
     print("printed", flush=True)
     os.write(1, b"written below Python\\n")
-    sys.stderr.write("told stderr\\n")
+    sys.stderr.write("wrote to stderr\\n")
     return payload
 
 def count(payload):
@@ -139,7 +144,7 @@ def test_long_json_does_not_fill_the_pipe(warm):
     "payload, message",
     [
         ({"a": [1, object()]}, r"builtins\.object at \['a'\]\[1\]"),
-        ({1: 2}, "a dict with a key that is no str at the top"),
+        ({1: 2}, "a dict with a key that is not a str at the top"),
         (b"bytes", "builtins.bytes at the top"),
         ([np.array([object()])], r"numpy\.ndarray at \[0\]"),
     ],
@@ -163,7 +168,7 @@ def test_an_exception_comes_back_with_its_traceback_and_only_its_own_stderr(warm
     call(warm, "noisy")
     failure = call(warm, "fail", "two\nlines é")
     assert (failure.kind, failure.message) == ("exception", "ValueError: two lines é")
-    assert "in fail" in failure.stderr and "told stderr" not in failure.stderr
+    assert "in fail" in failure.stderr and "wrote to stderr" not in failure.stderr
 
 
 def test_sys_exit_is_an_exception_of_the_function(warm):
@@ -198,7 +203,7 @@ def test_a_signal_is_named():
     assert failure.kind == "crash" and "Segmentation fault" in failure.stderr and "in kill" in failure.stderr
 
 
-def test_a_hang_ends_with_the_time_limit_and_tells_where_it_stood():
+def test_a_hang_ends_with_the_time_limit_and_its_stack():
     failure = launch("plain", f"{HERE}:hang_somewhere", None, 2, backends=PLAIN)
     assert (failure.kind, failure.message) == ("timeout", "Expected an answer within 2 s")
     assert "in hang_somewhere" in failure.stderr
@@ -211,7 +216,7 @@ def test_the_processes_that_a_hung_worker_started_end_too(tmp_path):
         if not alive(child):
             return
         time.sleep(0.1)
-    pytest.fail(f"Process {child} lives on")
+    pytest.fail(f"Expected process {child} to end. Received: it still runs")
 
 
 def alive(pid):
@@ -242,6 +247,43 @@ def test_every_backend_answers_and_one_that_fails_does_not_end_the_others(worker
     assert list(got) == ["plain", "gone", "other"]
     assert got["gone"].kind == "missing"
     assert (got["plain"], got["other"]) == ({"KERAS_BACKEND": "plain"}, {"KERAS_BACKEND": "other"})
+
+
+def test_workers_keep_freed_memory_by_their_environment(monkeypatch):
+    monkeypatch.delenv("K3SEQ_KEEP_MEMORY", raising=False)
+    names = list(keeping_environment())
+    assert (len(names) == 3) == (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "7")  # the caller's own setting counts
+    got = launch("plain", f"{HERE}:environment", names, 30, backends=PLAIN)
+    assert got == keeping_environment() | ({"MALLOC_ARENA_MAX": "7"} if names else {})
+    monkeypatch.setenv("K3SEQ_KEEP_MEMORY", "0")
+    assert keeping_environment() == {}
+
+
+WITHOUT_POSIX = """
+import os, signal, subprocess, sys
+for name in ("killpg", "getpgid", "setsid", "fork"):
+    delattr(os, name)
+for name in ("SIGUSR1", "SIGKILL"):
+    delattr(signal, name)
+calls = []
+import importlib, builtins
+from k3seq.runtime import matrix, workers
+real = subprocess.run
+def run(command, **options):
+    calls.append(command[:3])
+    return real(["kill", "-9", command[-1]], **options)
+subprocess.run = run
+plain = matrix.Matrix(backends={"plain": matrix.Backend("plain", "json", ("none",), "nothing")})
+print(workers.launch("plain", "math:sqrt", 4, backends=plain))
+print(workers.launch("plain", "time:sleep", 60, 2, backends=plain).kind)
+print(calls == [["taskkill", "/F", "/T"]] * 2)
+"""
+
+
+def test_workers_run_where_posix_calls_are_missing():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_POSIX], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2.0", "timeout", "True"]
 
 
 def test_nothing_stays_behind_after_closing(tmp_path, monkeypatch):

@@ -141,7 +141,7 @@ def errors(id, precision, found):
             if (rest != (case.params["end_token"] if name == "predicted_ids" else 0)).any():
                 result[f"{name} beyond the steps"] = np.inf
         same = value.shape == reference[name].shape and (name not in INTEGERS or np.array_equal(value, reference[name]))
-        if name == "step_scores":  # the measure of error takes the lowest number for an infinity: they are told apart here
+        if name == "step_scores":  # the measure of error takes the lowest number for an infinity: they are kept apart here
             same = same and np.array_equal(np.isneginf(value), np.isneginf(reference[name]))
         result[name] = golden.relative_error(value, reference[name]) if same else np.inf
     return result | {f"{name} missing": np.inf for name in set(reference) - set(found)}

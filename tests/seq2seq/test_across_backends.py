@@ -19,7 +19,7 @@ def ask(backend, function, payload):
 @pytest.fixture(scope="module")
 def results(matrix, tmp_path_factory):
     """({"writer": ...}, {reader: ...}) of the first installed backend and the others."""
-    names = [name for name in matrix.backends if matrix_file.installed(name, matrix)]
+    names = [name for name in matrix.training if matrix_file.installed(name, matrix)]
     if len(names) < 2:
         pytest.skip("fewer than two backends are installed")
     payload = {"file": str(tmp_path_factory.mktemp("across") / "model.keras")}

@@ -1,7 +1,5 @@
 """`BasicDecoder` against the golden vectors, in a functional model, saved and loaded."""
 
-import os
-
 import keras
 import numpy as np
 import pytest
@@ -23,14 +21,19 @@ COMPILED = [
     "scheduled_output__p1_aux",
 ]
 EAGER = ["decoder_training__lstm_short_lens", "decoder_training__lstm_all_zero_lens", "decoder_greedy__lstm_all_end_impute"]
-if os.environ.get("K3SEQ_ALL_CASES"):
-    COMPILED = ids(*FAMILIES)
-elif keras.backend.backend() == "jax":
+if keras.backend.backend() == "jax":
     EAGER = EAGER[:1]  # JAX compiles each operation of an eager run
 
 
 @pytest.mark.parametrize("id", COMPILED)
 def test_a_compiled_decoder_gives_the_golden_results_and_zeros_beyond_them(id):
+    errors = run(id, "f32", compiled=True)
+    assert max(errors.values()) <= 1e-5, errors
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("id", [id for id in ids(*FAMILIES) if id not in COMPILED])
+def test_every_other_compiled_decoder_gives_the_golden_results(id):
     errors = run(id, "f32", compiled=True)
     assert max(errors.values()) <= 1e-5, errors
 
@@ -47,17 +50,20 @@ def test_the_gradients_are_the_golden_ones(id):
     assert max(errors.values()) <= 1e-5 and len(errors) >= 8, errors
 
 
-def test_every_case_and_gradient_is_golden_in_float64(backend):
-    """All cases, gradients and losses; on JAX in a process of its own, which must be asked for float64 before it starts.
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.heavy)])
+def test_cases_and_gradients_are_golden_in_float64(backend, every):
+    """All cases, gradients and losses. JAX runs in another process, which gets float64 before it starts.
 
-    JAX compiles every case anew: it takes the first of each family, or with K3SEQ_ALL_CASES set every one.
+    JAX compiles every case, so that without --heavy it takes the first of each family.
     """
     families = (*FAMILIES, "gradients", "sequence_loss")
     expected = ids(*families)
     if has_float64():
+        if every:
+            pytest.skip("the test without --heavy runs every case where float64 needs no process of its own")
         errors = run_all({"precision": "f64", "compiled": False, "ids": expected})
     else:
-        if not os.environ.get("K3SEQ_ALL_CASES"):  # of the gradients a case stands above
+        if not every:  # a case of the gradients is tested above
             expected = [ids(family)[0] for family in families if family != "gradients"]
         wanted = {"JAX_ENABLE_X64": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
         payload = {"precision": "f64", "compiled": True, "ids": expected}

@@ -1,6 +1,5 @@
 """TFA's beam search: against its golden vectors, against plain NumPy searches, and what it refuses."""
 
-import os
 from typing import Any, NamedTuple
 
 import keras
@@ -9,7 +8,7 @@ import pytest
 from keras import ops
 
 import golden
-from k3seq import backend as seam
+from k3seq import backend as backends
 from k3seq.errors import UsageError
 from k3seq.parity.pool import QUICK
 from k3seq.runtime import workers
@@ -19,18 +18,21 @@ from k3seq.seq2seq.beam_search_step import fillable
 from k3seq.seq2seq.decoder import dynamic_decode
 from seq2seq import beam_cases
 
-# JAX compiles each case anew, for seconds: it takes these. With K3SEQ_ALL_CASES set every backend runs every case in both.
+# JAX compiles each case, which takes seconds: without --heavy it takes these. With it every backend runs every case in both.
 SOME = ("beam_lstm__all_scores", "beam_attention__w3_lp0.6_cp0.2")
 SOME64 = ("beam_lstm__wider_than_vocab", "beam_attention__monotonic_cp")
 COMPILES = keras.backend.backend() == "jax"
 
 
 def ids(precision, some):
-    """The cases to run: those that TFA has in float64 in that, the others in float32, and `some`; on JAX only `some`."""
-    if os.environ.get("K3SEQ_ALL_CASES"):
-        return beam_cases.all_ids()
-    best = [id for id in beam_cases.all_ids() if golden.case(id).precisions[-1] == precision]
-    return list(some) if COMPILES else sorted({*best, *some})
+    """The cases to run: those that TFA has in float64 in that, the others in float32, and `some`; on JAX only `some`.
+
+    The rest is marked heavy.
+    """
+    every = beam_cases.all_ids()
+    best = [id for id in every if golden.case(id).precisions[-1] == precision]
+    quick = set(some) if COMPILES else {*best, *some}
+    return [pytest.param(id, marks=() if id in quick else pytest.mark.heavy) for id in every]
 
 
 @pytest.mark.parametrize("id", ids("f32", SOME))
@@ -40,12 +42,14 @@ def test_it_equals_tfa(id):
 
 
 @pytest.fixture(scope="module")
-def float64_errors(backend):
+def float64_errors(backend, request):
     """{id: {name: error}} in float64; on JAX from one process for all, as float64 must be chosen before the import of jax."""
+    heavy = request.config.getoption("--heavy")
+    wanted = [parameter.values[0] for parameter in ids("f64", SOME64) if heavy or not parameter.marks]
     if backend != "jax":
-        return beam_cases.run_all({"ids": ids("f64", SOME64), "compiled": False})
+        return beam_cases.run_all({"ids": wanted, "compiled": False})
     fast = {"JAX_ENABLE_X64": "1", "XLA_FLAGS": QUICK["XLA_FLAGS"]}
-    payload = {"ids": list(ids("f64", SOME64)), "compiled": True}
+    payload = {"ids": wanted, "compiled": True}
     return workers.launch("jax", "seq2seq.beam_cases:run_all", payload, environment=fast, timeout=600)
 
 
@@ -54,6 +58,18 @@ def test_it_equals_tfa_in_float64(id, float64_errors):
     assert isinstance(float64_errors, dict), float64_errors
     tolerance = beam_cases.tolerance(id, golden.case(id).precisions[-1], "f64")
     assert max(float64_errors[id].values()) <= tolerance, float64_errors[id]
+
+
+def test_no_hypothesis_is_found_twice_where_fewer_than_the_beams_are_alive():
+    output_layer = keras.layers.Dense(2, kernel_initializer="zeros")
+    output_layer.build((None, 3))
+    output_layer.bias.assign(np.log([0.4, 0.6]))
+    search = BeamSearchDecoder(keras.layers.LSTMCell(3), 4, output_layer=output_layer, maximum_iterations=4)
+    start = [np.zeros((4, 3), "float32")] * 2
+    outputs, state, _ = search(np.zeros((2, 3), "float32"), start_tokens=np.ones(1, "int32"), end_token=0, initial_state=start)
+    found = ops.convert_to_numpy(outputs.predicted_ids)[0].T.tolist()
+    assert found == [[0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
+    np.testing.assert_allclose(np.exp(ops.convert_to_numpy(state.log_probs)), [[0.4, 0.24, 0.144, 0.1296]], rtol=1e-5)
 
 
 # On JAX the cases above are compiled already.
@@ -161,7 +177,7 @@ def test_dynamic_decode_gives_the_lengths_of_the_beams():
     def run(embedding):
         return dynamic_decode(searching, maximum_iterations=4, decoder_init_input=embedding, decoder_init_kwargs=given)
 
-    outputs, state, lengths = seam.compiled(run)(ops.convert_to_tensor(EMBEDDING))
+    outputs, state, lengths = backends.compiled(run)(ops.convert_to_tensor(EMBEDDING))
     ids, lengths = ops.convert_to_numpy(outputs.predicted_ids), ops.convert_to_numpy(lengths)
     np.testing.assert_array_equal(lengths, ops.convert_to_numpy(state.lengths))
     words = (np.cumsum(ids == 4, axis=1) == 0).sum(axis=1)  # and the end token is counted where there is one
@@ -211,7 +227,7 @@ def test_an_embedding_function_of_its_own_time_major_outputs_and_half_precision(
 
     one.build()
     other.build(EMBEDDING.shape)
-    time_major, batch_major, log_probs, h = seam.compiled(both, other.variables)()
+    time_major, batch_major, log_probs, h = backends.compiled(both, other.variables)()
     assert tuple(time_major.shape) == (3, 2, 3) and tuple(batch_major.shape) == (2, 3, 3)
     np.testing.assert_array_equal(np.swapaxes(ops.convert_to_numpy(time_major), 0, 1), ops.convert_to_numpy(batch_major))
     assert keras.backend.standardize_dtype(log_probs.dtype) == "float32"

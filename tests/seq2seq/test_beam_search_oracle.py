@@ -1,4 +1,4 @@
-"""TFA's beam search against plain NumPy: all sequences where there is room for them, a narrow search, ties."""
+"""TFA's beam search against plain NumPy: all sequences where the beams suffice, a narrow search, ties."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 import golden
-from k3seq import backend as seam
+from k3seq import backend as backends
 from k3seq.seq2seq.beam_search_decoder import BeamSearchDecoder
 from oracles import beam
 
@@ -69,7 +69,7 @@ def searches():
                 steps = outputs.beam_search_decoder_output
                 return outputs.predicted_ids, steps.scores, steps.parent_ids, steps.predicted_ids, state.lengths
 
-            made[width] = cell, seam.compiled(run, cell.variables)
+            made[width] = cell, backends.compiled(run, cell.variables)
         return made[width]
 
     return search
@@ -92,7 +92,7 @@ SETTINGS = settings(
 
 @SETTINGS
 @given(seed=st.integers(0, 2**16))
-def test_with_room_for_every_sequence_it_finds_them_all_in_order(searches, seed):
+def test_with_a_beam_for_every_sequence_it_finds_all_in_order(searches, seed):
     cell, run = searches(31)
     embedding = draw(cell, seed)
     predicted, scores, *_ = (ops.convert_to_numpy(value) for value in run(embedding))

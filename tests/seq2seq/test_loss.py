@@ -49,7 +49,9 @@ def test_nothing_over_nothing_is_zero():
 
 @pytest.mark.parametrize("flags", sorted(set(itertools.product((0, 1), repeat=4)) - set(LEGAL)))
 def test_the_other_nine_combinations_raise(flags):
-    with pytest.raises(UsageError, match=r"Expected only average_\* or only sum_\* reductions. Received: \w+"):
+    with pytest.raises(
+        UsageError, match=r"Expected only average_\* or only sum_\* reductions, because of ambiguous order. Received: \w+"
+    ):
         loss_of(flags)
 
 

@@ -43,6 +43,8 @@ def test_greedy_inference_gives_ids_of_the_vocabulary_up_to_the_limit(values):
     ids, counts = values["ids"], ops.convert_to_numpy(values["counts"])
     assert ids.shape[0] == 32 and 1 <= ids.shape[1] <= 5 and ((ids >= 0) & (ids < 12)).all()
     assert counts.shape == (32,) and counts.max() == ids.shape[1]
+    predicted = values["predicted_ids"]  # the same in a functional model, whose steps beyond the last are 0
+    np.testing.assert_array_equal(predicted[:, : ids.shape[1]], ids)
 
 
 def test_the_loop_by_hand_lowers_the_sequence_loss(values):

@@ -254,7 +254,7 @@ BAD = {
     "Expected embedding to be a matrix": lambda: GREEDY().initialize(TABLE[0], np.array([1]), 1),
     "Expected embedding_fn to be callable": lambda: GREEDY(3),
     "Expected initialize before batch_size": lambda: GREEDY().batch_size,
-    "Expected softmax_temperature above 0. Received: 0": lambda: SampleEmbeddingSampler(softmax_temperature=0.0),
+    "softmax_temperature of at least 1e-06": lambda: SampleEmbeddingSampler(softmax_temperature=0.0),
     "Expected sampling_probability in 0..1": lambda: SCHEDULED(1.5),
     "Expected sampling_probability to be a scalar, a vector": lambda: SCHEDULED(np.ones((1, 1), "float32")),
     "Expected embedding, since ScheduledEmbedding": lambda: SCHEDULED(0.5).initialize(INPUTS),

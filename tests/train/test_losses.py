@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from golden import relative_error
+from k3seq.errors import UsageError
 from k3seq.train.losses import TokenCrossentropy, token_crossentropies, token_crossentropy
 from oracles import training as oracle
 
@@ -73,7 +74,7 @@ def test_weights_that_are_all_zero_give_zero():
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_what_stands_at_weight_zero_does_not_count(bad, smoothing):
+def test_tokens_of_weight_zero_do_not_count(bad, smoothing):
     broken = np.where((WEIGHTS == 0)[..., None], bad, LOGITS).astype("float32")
     assert loss(logits=broken, weights=WEIGHTS, smoothing=smoothing) == loss(weights=WEIGHTS, smoothing=smoothing)
     assert not np.isfinite(loss(logits=broken, smoothing=smoothing))
@@ -119,5 +120,5 @@ def test_a_compiled_loss_is_saved_and_loaded_with_its_smoothing():
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0, float("nan")])
 def test_a_smoothing_outside_of_zero_and_one_is_refused(smoothing):
-    with pytest.raises(ValueError, match=r"Expected label_smoothing in \[0, 1\). Received: label_smoothing="):
+    with pytest.raises(UsageError, match=r"Expected label_smoothing to be a number in \[0, 1\). Received: label_smoothing="):
         TokenCrossentropy(label_smoothing=smoothing)

@@ -8,7 +8,7 @@ from k3seq.errors import UsageError
 from k3seq.train.optimizers import DenseGradients
 
 IDS = np.array([[1, 2, 1, 3, 1, 2]], "int32")
-SLOPES = np.linspace(-1.0, 2.0, 18, dtype="float32").reshape(1, 6, 3)
+GRADIENTS = np.linspace(-1.0, 2.0, 18, dtype="float32").reshape(1, 6, 3)
 TABLE = np.linspace(-0.5, 0.5, 12, dtype="float32").reshape(4, 3)
 SQUARING = ("Adam", "RMSprop", "Adagrad")  # those that square the gradient
 
@@ -23,9 +23,9 @@ def adam_step(weight, gradient, m, v, t, rate):
 
 
 def one_step(name):
-    """The table after one step at 0.1 of an embedding whose loss is the sum of SLOPES times what is looked up."""
+    """The table after one step at 0.1 of an embedding whose loss is the sum of GRADIENTS times the looked-up vectors."""
     gradient = np.zeros((4, 3))
-    np.add.at(gradient, IDS[0], SLOPES[0].astype("float64"))
+    np.add.at(gradient, IDS[0], GRADIENTS[0].astype("float64"))
     table = TABLE.astype("float64")
     return {
         "Adam": adam_step(table, gradient, 0.0, 0.0, 1, 0.1)[0],
@@ -39,7 +39,7 @@ def stock_step(optimizer):
     model = keras.Sequential([keras.Input((6,), dtype="int32"), keras.layers.Embedding(4, 3)])
     model.set_weights([TABLE])
     model.compile(optimizer, loss=weighted_sum)
-    model.train_on_batch(IDS, SLOPES)
+    model.train_on_batch(IDS, GRADIENTS)
     return model.get_weights()[0]
 
 
@@ -100,7 +100,7 @@ def test_fit_on_the_stock_step_follows_adam_through_twenty_steps(backend):
     assert bare > 1e-4 if backend == "tensorflow" else bare < 2e-6
 
 
-def test_a_saved_model_goes_on_where_it_stood(tmp_path):
+def test_a_loaded_model_continues_like_the_saved_one(tmp_path):
     schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 10, 0.5)
     reference = reference_losses(lambda step: 0.05 * 0.5 ** (step / 10))
     model = stock_model(DenseGradients(keras.optimizers.Adam(schedule)))
@@ -117,13 +117,13 @@ def test_a_saved_model_goes_on_where_it_stood(tmp_path):
     assert away(np.concatenate([losses, fitted(fresh, 10)]), reference) > 1e-4
 
 
-def test_loss_scaling_goes_around_it():
+def test_loss_scaling_wraps_it():
     optimizer = keras.optimizers.LossScaleOptimizer(DenseGradients(keras.optimizers.Adam(0.05)), initial_scale=1024.0)
     assert away(fitted(stock_model(optimizer)), reference_losses(lambda step: 0.05)) < 2e-6
     assert int(optimizer.step_counter) == STEPS  # every step was finite and was taken
 
 
-def test_it_has_no_state_and_hands_settings_through():
+def test_it_has_no_state_and_forwards_settings():
     inner = keras.optimizers.Adam(0.05, global_clipnorm=3.0)
     optimizer = DenseGradients(inner)
     model = stock_model(optimizer)
@@ -138,7 +138,7 @@ def test_it_has_no_state_and_hands_settings_through():
 
 
 @pytest.mark.parametrize("inner", [3, None, "adamant", "scaled"])
-def test_what_is_no_optimizer_is_refused(inner):
+def test_other_objects_than_optimizers_are_refused(inner):
     if inner == "scaled":
         inner = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
     with pytest.raises(UsageError, match=r"^Expected .*\. Received: "):

@@ -1,8 +1,7 @@
 """Layers of the sliding-context model: a window of tokens that moves over the text, and the blocks that read it.
 
-The names are those of the source (quantapix' qnarre): `Attention` and `Conclusion` make a block, `Encoder` and
-`Decoder` are blocks,
-`Encode` and `Decode` are stacks of blocks, `Embed` and `Debed` lead from tokens to vectors and back.
+The names are those of the source (quantapix' qnarre): `Attention` and `Conclusion` form a block, `Encoder` and `Decoder` are
+blocks, `Encode` and `Decode` are stacks of blocks, `Embed` and `Debed` convert tokens to vectors and vectors to logits.
 """
 
 from k3seq.runtime import backend_check

@@ -1,24 +1,28 @@
 """The layers of the sliding-context encoder and decoder: attention of one head and dense layers over windows of fixed width.
 
-The source lets the last `max(lengths)` positions of a window ask and leaves the positions before them as they are. Under jit no
-shape can follow the data, so all positions are computed and `queries`, a bool mask, picks those that are replaced.
+In the source only the last `max(lengths)` positions of a window are queries; the positions before them stay as they are. Under
+jit no shape can depend on the data, so all positions are computed and the bool mask `queries` selects those that are replaced.
 """
+
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
+from k3seq import arguments
 from k3seq.layers.dense import Dense
 from k3seq.layers.masks import key_mask, length_mask, masked_softmax
+from k3seq.typing import NDArray, Shape, Tensor
 
 
-def last_positions(lengths, width):
+def last_positions(lengths: Tensor, width: int) -> Tensor:
     """The definition's queries: the last `max(lengths)` positions of a window, the same for each row.
 
-    Where that is 0 the whole window asks, as in the source, which cuts by `x[:, -0:]`.
+    Where that is 0 the whole window is queries, as in the source, which slices with `x[:, -0:]`.
 
     Args:
         lengths: (batch,) int32, may exceed `width`.
-        width: int.
+        width: positions of the window.
 
     Returns:
         (1, width) bool.
@@ -28,15 +32,15 @@ def last_positions(lengths, width):
     return ops.logical_or(positions >= width - longest, longest == 0)
 
 
-def attend(x, context, q, k, v, queries, context_mask=None):
-    """Scaled dot-product attention in which some positions ask and the others pass unchanged.
+def attend(x: Tensor, context: Tensor, q: Tensor, k: Tensor, v: Tensor, queries: Tensor, context_mask: Tensor = None) -> Tensor:
+    """Scaled dot-product attention of some positions; the others pass unchanged.
 
     Args:
         x: (batch, n, embed_dim).
         context: (batch, m, embed_dim).
         q, k, v: (embed_dim, embed_dim).
-        queries: bool, broadcasts to (batch, n), True where x is replaced by what it finds.
-        context_mask: (batch, m) bool, True = may be found; None: all. A row without any finds zeros.
+        queries: bool, broadcasts to (batch, n), True where x is replaced by the result of attention.
+        context_mask: (batch, m) bool, True = keep; None: all. A row that keeps none gives zeros.
 
     Returns:
         (batch, n, embed_dim)
@@ -46,8 +50,8 @@ def attend(x, context, q, k, v, queries, context_mask=None):
     return ops.where(queries[..., None], ops.matmul(weights, ops.matmul(context, v)), x)
 
 
-def cut(logits, mask):
-    """The positions of `logits` that the definition returns, by a cut: for eager calls only, since its shape follows the data.
+def cut(logits: Tensor, mask: Tensor) -> NDArray[Any]:
+    """The positions of `logits` that the definition returns. For eager calls only, since the shape depends on the data.
 
     Args:
         logits: (batch, width, vocabulary_size).
@@ -62,33 +66,37 @@ def cut(logits, mask):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class Embed(keras.layers.Layer):
-    """Token embeddings times sqrt(units).
+    """Token embeddings times sqrt(embed_dim).
 
     Args:
-        vocabulary_size: int.
-        embed_dim: int.
+        vocabulary_size: number of ids, an integer of at least 1.
+        embed_dim: size of a vector, an integer of at least 1.
 
     Call arguments:
-        tokens: (batch, steps) integers in [0, vocabulary).
+        tokens: (batch, steps) integers in [0, vocabulary_size).
 
     Returns:
         (batch, steps, embed_dim)
+
+    Raises:
+        UsageError: an argument is not such an integer.
     """
 
-    def __init__(self, vocabulary_size, embed_dim, **kwargs):
+    def __init__(self, vocabulary_size: int, embed_dim: int, **kwargs: Any):
         super().__init__(**kwargs)
+        arguments.positive(vocabulary_size=vocabulary_size, embed_dim=embed_dim)
         self.vocabulary_size, self.embed_dim = vocabulary_size, embed_dim
         self.embeddings_initializer = keras.initializers.GlorotUniform()
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         self.embeddings = self.add_weight(
             name="embeddings", shape=(self.vocabulary_size, self.embed_dim), initializer=self.embeddings_initializer
         )
 
-    def call(self, tokens):
+    def call(self, tokens: Tensor) -> Tensor:
         return ops.take(self.embeddings, tokens, axis=0) * self.embed_dim**0.5
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "vocabulary_size": self.vocabulary_size, "embed_dim": self.embed_dim}
 
 
@@ -97,39 +105,53 @@ class Attention(keras.layers.Layer):
     """`attend` with weights q, k and v (embed_dim, embed_dim), no bias.
 
     Args:
-        embed_dim: int.
+        embed_dim: size of a vector, an integer of at least 1.
 
-    Call arguments: x, context, queries, context_mask as of `attend`.
+    Call arguments: x, context, queries and context_mask as in `attend`.
+
+    Raises:
+        UsageError: `embed_dim` is not such an integer.
     """
 
-    def __init__(self, embed_dim, **kwargs):
+    def __init__(self, embed_dim: int, **kwargs: Any):
         super().__init__(**kwargs)
+        arguments.positive(embed_dim=embed_dim)
         self.embed_dim = embed_dim
         for name in "qkv":
             setattr(self, f"{name}_initializer", keras.initializers.GlorotUniform())
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         shape = (self.embed_dim, self.embed_dim)
         self.q = self.add_weight(name="q", shape=shape, initializer=self.q_initializer)
         self.k = self.add_weight(name="k", shape=shape, initializer=self.k_initializer)
         self.v = self.add_weight(name="v", shape=shape, initializer=self.v_initializer)
 
-    def call(self, x, context, queries, context_mask=None):
+    def call(self, x: Tensor, context: Tensor, queries: Tensor, context_mask: Tensor = None) -> Tensor:
         q, k, v = (ops.convert_to_tensor(weight) for weight in (self.q, self.k, self.v))
         return attend(x, context, q, k, v, queries, context_mask)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "embed_dim": self.embed_dim}
 
 
 class _Window(keras.layers.Layer):
-    """What the layers over a window share: the sizes of the window and of the dense layer in `Conclusion`."""
+    """What the layers over a window share: the sizes of the window and of the dense layer in `Conclusion`.
 
-    def __init__(self, width, embed_dim, dense_dim, **kwargs):
+    Args:
+        width: positions of the window, an integer of at least 1.
+        embed_dim: size of a vector, an integer of at least 1.
+        dense_dim: units of the dense layer, an integer of at least 1.
+
+    Raises:
+        UsageError: an argument is not such an integer.
+    """
+
+    def __init__(self, width: int, embed_dim: int, dense_dim: int, **kwargs: Any):
         super().__init__(**kwargs)
+        arguments.positive(width=width, embed_dim=embed_dim, dense_dim=dense_dim)
         self.width, self.embed_dim, self.dense_dim = width, embed_dim, dense_dim
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width, "embed_dim": self.embed_dim, "dense_dim": self.dense_dim}
 
 
@@ -138,8 +160,7 @@ class Conclusion(_Window):
     """Dense layers over the whole window: flatten, `dense_dim` units with bias and relu, back to the window without bias.
 
     Args:
-        width, embed_dim: int, shape of the window.
-        dense_dim: int, units between.
+        width, embed_dim, dense_dim: as in `_Window`.
 
     Call arguments:
         x: (batch, width, embed_dim).
@@ -148,16 +169,16 @@ class Conclusion(_Window):
         (batch, width, embed_dim)
     """
 
-    def __init__(self, width, embed_dim, dense_dim, **kwargs):
+    def __init__(self, width: int, embed_dim: int, dense_dim: int, **kwargs: Any):
         super().__init__(width, embed_dim, dense_dim, **kwargs)
         self.inflate = Dense(dense_dim, activation="relu", name="inflate", dtype=self.dtype_policy)
         self.deflate = Dense(width * embed_dim, use_bias=False, name="deflate", dtype=self.dtype_policy)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         self.inflate.build((None, self.width * self.embed_dim))
         self.deflate.build((None, self.dense_dim))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         y = self.deflate(self.inflate(ops.reshape(x, (-1, self.width * self.embed_dim))))
         return ops.reshape(y, (-1, self.width, self.embed_dim))
 
@@ -167,28 +188,28 @@ class Encoder(_Window):
     """One block of `Encode`: attention to itself, then `Conclusion`.
 
     Args:
-        width, embed_dim: int, shape of the window.
-        dense_dim: int, units of the dense layer.
+        width, embed_dim: shape of the window, integers of at least 1.
+        dense_dim: units of the dense layer, an integer of at least 1.
 
     Call arguments:
         x: (batch, width, embed_dim).
-        queries: bool, broadcasts to (batch, width), the positions that ask.
-        x_mask: (batch, width) bool, the positions that may be found; None: all.
+        queries: bool, broadcasts to (batch, width), the positions that attention replaces.
+        x_mask: (batch, width) bool, the positions that attention sees; None: all.
 
     Returns:
         (batch, width, embed_dim)
     """
 
-    def __init__(self, width, embed_dim, dense_dim, **kwargs):
+    def __init__(self, width: int, embed_dim: int, dense_dim: int, **kwargs: Any):
         super().__init__(width, embed_dim, dense_dim, **kwargs)
         self.reflect = Attention(embed_dim, name="reflect", dtype=self.dtype_policy)
         self.conclude = Conclusion(width, embed_dim, dense_dim, name="conclude", dtype=self.dtype_policy)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         self.reflect.build()
         self.conclude.build()
 
-    def call(self, x, queries, x_mask=None):
+    def call(self, x: Tensor, queries: Tensor, x_mask: Tensor = None) -> Tensor:
         return self.conclude(self.reflect(x, x, queries, context_mask=x_mask))
 
 
@@ -197,62 +218,63 @@ class Decoder(_Window):
     """One block of `Decode`: attention to itself, attention to the encoder's output, then `Conclusion`.
 
     Args:
-        width, embed_dim: int, shape of the decoder's window.
-        dense_dim: int, units of the dense layer.
+        width, embed_dim: shape of the decoder's window, integers of at least 1.
+        dense_dim: units of the dense layer, an integer of at least 1.
 
     Call arguments:
         x: (batch, width, embed_dim).
         context: (batch, m, embed_dim), the encoder's output.
-        queries: bool, broadcasts to (batch, width), the positions that ask.
-        x_mask, context_mask: (batch, width) and (batch, m) bool, the positions that may be found; None: all.
+        queries: bool, broadcasts to (batch, width), the positions that attention replaces.
+        x_mask, context_mask: (batch, width) and (batch, m) bool, the positions that attention sees; None: all.
 
     Returns:
         (batch, width, embed_dim)
     """
 
-    def __init__(self, width, embed_dim, dense_dim, **kwargs):
+    def __init__(self, width: int, embed_dim: int, dense_dim: int, **kwargs: Any):
         super().__init__(width, embed_dim, dense_dim, **kwargs)
         self.reflect = Attention(embed_dim, name="reflect", dtype=self.dtype_policy)
         self.consider = Attention(embed_dim, name="consider", dtype=self.dtype_policy)
         self.conclude = Conclusion(width, embed_dim, dense_dim, name="conclude", dtype=self.dtype_policy)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         for layer in (self.reflect, self.consider, self.conclude):
             layer.build()
 
-    def call(self, x, context, queries, x_mask=None, context_mask=None):
+    def call(self, x: Tensor, context: Tensor, queries: Tensor, x_mask: Tensor = None, context_mask: Tensor = None) -> Tensor:
         y = self.reflect(x, x, queries, context_mask=x_mask)
         return self.conclude(self.consider(y, context, queries, context_mask=context_mask))
 
 
 class _Stack(_Window):
-    """`num_layers` blocks one after the other, each with weights of its own."""
+    """`num_layers` blocks one after the other; `num_layers` is an integer of at least 1."""
 
-    block = None
+    block: ClassVar[Any] = None
 
-    def __init__(self, width, embed_dim, dense_dim, num_layers, **kwargs):
+    def __init__(self, width: int, embed_dim: int, dense_dim: int, num_layers: int, **kwargs: Any):
         super().__init__(width, embed_dim, dense_dim, **kwargs)
+        arguments.positive(num_layers=num_layers)
         self.num_layers = num_layers
         prefix = self.block.__name__.lower()
         self.blocks = [
             self.block(width, embed_dim, dense_dim, name=f"{prefix}_{i}", dtype=self.dtype_policy) for i in range(num_layers)
         ]
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         for block in self.blocks:
             block.build()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_layers": self.num_layers}
 
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class Encode(_Stack):
-    """`num_layers` blocks of `Encoder`; call arguments as there, `num_layers` at least 1."""
+    """`num_layers` blocks of `Encoder`, with its arguments and call arguments; `num_layers` is an integer of at least 1."""
 
     block = Encoder
 
-    def call(self, x, queries, x_mask=None):
+    def call(self, x: Tensor, queries: Tensor, x_mask: Tensor = None) -> Tensor:
         for block in self.blocks:
             x = block(x, queries, x_mask=x_mask)
         return x
@@ -260,11 +282,11 @@ class Encode(_Stack):
 
 @keras.saving.register_keras_serializable(package="k3seq")
 class Decode(_Stack):
-    """`num_layers` blocks of `Decoder`; call arguments as there, all blocks see the same context."""
+    """`num_layers` blocks of `Decoder`, with its arguments and call arguments; all blocks see the same context."""
 
     block = Decoder
 
-    def call(self, x, context, queries, x_mask=None, context_mask=None):
+    def call(self, x: Tensor, context: Tensor, queries: Tensor, x_mask: Tensor = None, context_mask: Tensor = None) -> Tensor:
         for block in self.blocks:
             x = block(x, context, queries, x_mask=x_mask, context_mask=context_mask)
         return x
@@ -275,29 +297,31 @@ class Debed(keras.layers.Layer):
     """Logits over the vocabulary for each position of a window.
 
     Args:
-        vocabulary_size: int.
-        embed_dim: int.
+        vocabulary_size, embed_dim: as in `Embed`.
 
     Call arguments:
         x: (batch, width, embed_dim).
         lengths: (batch,) int32.
 
     Returns:
-        (logits, mask): (batch, width, vocabulary_size), and (batch, width) bool, True on the first `max(lengths)`
-        positions. The
-        source cuts there (`cut` does so); the width stays, since under jit no shape follows the data.
+        (logits, mask): (batch, width, vocabulary_size), and (batch, width) bool, True on the first `max(lengths)` positions.
+        The source returns these positions alone (see `cut`). Here the width stays, since under jit no shape can depend on data.
+
+    Raises:
+        UsageError: an argument is not such an integer.
     """
 
-    def __init__(self, vocabulary_size, embed_dim, **kwargs):
+    def __init__(self, vocabulary_size: int, embed_dim: int, **kwargs: Any):
         super().__init__(**kwargs)
+        arguments.positive(vocabulary_size=vocabulary_size, embed_dim=embed_dim)
         self.vocabulary_size, self.embed_dim = vocabulary_size, embed_dim
         self.project = Dense(vocabulary_size, name="project", dtype=self.dtype_policy)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         self.project.build((None, None, self.embed_dim))
 
-    def call(self, x, lengths):
+    def call(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         return self.project(x), length_mask(ops.full_like(lengths, ops.max(lengths)), x.shape[1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "vocabulary_size": self.vocabulary_size, "embed_dim": self.embed_dim}

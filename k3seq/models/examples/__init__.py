@@ -1,6 +1,7 @@
-"""Models that show how something is done, with the sizes of their source: a decoder object in a functional graph,
-several inputs and
-outputs, and a train step of three losses."""
+"""Models that show how something is done, with the sizes of their source.
+
+`book` is a decoder in a functional graph, `document` has several inputs and outputs, `vae` trains on its own losses.
+"""
 
 from k3seq.runtime import backend_check
 

@@ -1,10 +1,10 @@
-"""The book's encoder-decoder in the functional API: shared embedding, three inputs, a probability for each token."""
+"""An encoder-decoder in the functional API: a shared embedding, three inputs, a probability for each token."""
 
 import keras
 from keras import layers, ops
 
+from k3seq import arguments
 from k3seq.backend import StepMixin
-from k3seq.errors import UsageError
 from k3seq.layers.lstm import LSTM
 
 
@@ -16,21 +16,21 @@ class BookDecoder(StepMixin, keras.Model):
     """
 
 
-def book_decoder(vocabulary_size=100, embed_dim=10, units=512):
+def book_decoder(vocabulary_size: int = 100, embed_dim: int = 10, units: int = 512) -> BookDecoder:
     """The functional model.
 
     Args:
-        vocabulary_size: ids of encoder and decoder, which share one embedding. embed_dim: its size. units: size of both LSTMs.
+        vocabulary_size: number of ids of encoder and decoder, which share one embedding.
+        embed_dim: size of an embedding.
+        units: size of both LSTMs.
 
     Returns:
         A `BookDecoder`. A decoder step beyond its row's sequence length gives the probabilities of the output bias alone.
 
     Raises:
-        UsageError: when a size is not positive.
+        UsageError: a size is not an integer of at least 1.
     """
-    for name, size in {"vocabulary_size": vocabulary_size, "embed_dim": embed_dim, "units": units}.items():
-        if size < 1:
-            raise UsageError(f"Expected {name} of at least 1. Received: {name}={size}")
+    arguments.positive(vocabulary_size=vocabulary_size, embed_dim=embed_dim, units=units)
     encoder_tokens = keras.Input((None,), dtype="int32", name="encoder_tokens")
     decoder_tokens = keras.Input((None,), dtype="int32", name="decoder_tokens")
     sequence_lengths = keras.Input((), dtype="int32", name="sequence_lengths")

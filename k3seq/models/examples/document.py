@@ -1,12 +1,16 @@
 """A functional model with several inputs and outputs: a support ticket's priority and department."""
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
+from k3seq import arguments
 from k3seq.backend import StepMixin
 from k3seq.layers.embedding import TokenEmbedding
 from k3seq.layers.masks import masked_mean
 from k3seq.layers.transformer import TransformerEncoder
+from k3seq.typing import Shape, Tensor
 
 LOSSES = {"priority": "binary_crossentropy", "department": "categorical_crossentropy"}
 LOSS_WEIGHTS = {"priority": 1.0, "department": 0.2}
@@ -21,37 +25,57 @@ class DocumentClassifier(StepMixin, keras.Model):
 class MaskedMean(layers.Layer):
     """Mean of `x (b, s, d)` over the steps kept by `keep (b, s)` bool: `(b, d)`, zeros where none is kept."""
 
-    def build(self, x_shape, keep_shape):
+    def build(self, x_shape: Shape, keep_shape: Shape) -> None:
         """No weights."""
 
-    def call(self, x, keep):
+    def call(self, x: Tensor, keep: Tensor) -> Tensor:
         return masked_mean(x, keep)
 
-    def compute_output_shape(self, x_shape, keep_shape):
+    def compute_output_shape(self, x_shape: Shape, keep_shape: Shape) -> Shape:
         return (x_shape[0], x_shape[-1])
 
 
-def document_classifier(vocabulary_size=10_000, max_steps=100, tags=12, departments=4, embed_dim=64, dense_dim=64, num_heads=2):
+def document_classifier(
+    vocabulary_size: int = 10_000,
+    max_steps: int = 100,
+    tags: int = 12,
+    departments: int = 4,
+    embed_dim: int = 64,
+    dense_dim: int = 64,
+    num_heads: int = 2,
+) -> DocumentClassifier:
     """title, body, tags -> priority, department.
 
-    Both texts go through one embedding (they share their words), each through a Transformer encoder of its own and the mean
-    over its tokens; the tags join them before the two outputs.
+    Title and body share one embedding. Each has its own Transformer encoder, followed by the mean over its tokens. Both means
+    and the tags are concatenated before the two outputs.
 
     Args:
-        vocabulary_size: ids, 0 is padding. max_steps: tokens of a title and of a body. tags: 0/1 flags. departments: classes.
-        embed_dim: size of embeddings and encoders. dense_dim: size of the encoders' inner layer. num_heads: of
-        `embed_dim // num_heads` each.
+        vocabulary_size: number of ids; 0 is padding.
+        max_steps: tokens of a title, and of a body.
+        tags: number of 0/1 flags.
+        departments: number of classes.
+        embed_dim: size of embeddings and encoders.
+        dense_dim: units of the encoders' inner layer.
+        num_heads: attention heads, of size `embed_dim // num_heads` each.
 
     Returns:
         A `DocumentClassifier`, not compiled: from title and body `(b, max_steps)` int32 and tags `(b, tags)` float32, as a
         list in this order or a dict by these names, to [priority `(b, 1)`, department `(b, departments)`], probabilities.
-        Targets come as a list or a dict too; `LOSSES` and `LOSS_WEIGHTS` are what `compile` takes.
+        Targets may be a list or a dict too; `LOSSES` and `LOSS_WEIGHTS` are arguments for `compile`.
 
     Raises:
-        ValueError: when a size is not positive or heads do not divide units.
+        UsageError: a size is not an integer of at least 1, or `num_heads` does not divide `embed_dim`.
     """
-    if num_heads < 1 or embed_dim % num_heads:
-        raise ValueError(f"Expected units to be a multiple of heads. Received: embed_dim={embed_dim}, num_heads={num_heads}")
+    arguments.positive(
+        vocabulary_size=vocabulary_size,
+        max_steps=max_steps,
+        tags=tags,
+        departments=departments,
+        embed_dim=embed_dim,
+        dense_dim=dense_dim,
+        num_heads=num_heads,
+    )
+    arguments.divisible("num_heads", embed_dim=embed_dim, num_heads=num_heads)
     embedding = TokenEmbedding(
         vocabulary_size, embed_dim, positions="sinusoidal", max_steps=max_steps, scale=True, name="embedding"
     )
@@ -59,7 +83,7 @@ def document_classifier(vocabulary_size=10_000, max_steps=100, tags=12, departme
     body = keras.Input((max_steps,), dtype="int32", name="body")
     flags = keras.Input((tags,), name="tags")
 
-    def summary(tokens):
+    def summary(tokens: Any) -> Any:
         keep = ops.not_equal(tokens, 0)
         encoder = TransformerEncoder(
             embed_dim, dense_dim, num_heads, key_dim=embed_dim // num_heads, name=f"{tokens.name}_encoder"
@@ -71,5 +95,5 @@ def document_classifier(vocabulary_size=10_000, max_steps=100, tags=12, departme
         layers.Dense(1, activation="sigmoid", name="priority")(features),
         layers.Dense(departments, activation="softmax", name="department")(features),
     ]
-    # Lists, not dicts: Keras then takes lists in this order and dicts by name, where a model of dicts refuses lists.
+    # Lists, because Keras then accepts lists in this order and dicts by name; a model of dicts refuses lists.
     return DocumentClassifier([title, body, flags], outputs, name="document_classifier")

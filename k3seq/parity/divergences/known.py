@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from k3seq.errors import DataError, UsageError
+from k3seq.errors import DataError, UsageError, require_extra
 
 FILE = Path(__file__).with_name("known.yml")
 KINDS = ("fault", "difference", "trap")
@@ -47,7 +47,8 @@ def load(path: Path | None = None) -> list[Divergence]:
     Raises:
         DataError: an entry lacks a key, has an unknown key or an empty value, or repeats the id of another.
     """
-    import yaml
+    with require_extra("parity"):
+        import yaml
 
     path = path or FILE
     content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
-"""The decoding loop: compiled once per shape of the inputs, ends as soon as every row has ended."""
+"""Decoders: a loop that is compiled once per shape of the inputs and ends when every row has ended."""
 
 import inspect
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -9,17 +10,19 @@ from keras import ops, tree
 
 from k3seq import backend
 from k3seq.decode.processors import LOWEST, Context, log_probabilities
+from k3seq.decode.ranking import first_largest
 from k3seq.decode.requests import as_inputs, as_prefix, check_prefix_ids
 from k3seq.errors import UsageError
+from k3seq.typing import NDArray, Nested, Tensor
 
 
 class Decoded(NamedTuple):
-    """What decoding gives, as NumPy arrays. Beam search and sampling have an axis of hypotheses, `k`; greedy has not.
+    """The result of decoding, as NumPy arrays. Beam search and sampling have an axis of hypotheses, `k`; greedy has none.
 
     tokens: (b, [k,] max_steps) int32, the end token included and repeated to fill the row.
     lengths: (b, [k]) int32, tokens before the end token.
     scores: (b, [k]) float32, the sum of the log-probabilities of the tokens up to and with the end token, after the penalties.
-        -inf where the processors left no token to choose, or no further hypothesis: its length is 0, or where it stopped.
+        -inf where the processors left no token to choose, and for hypotheses beyond those that exist.
     alignments: (b, [k,] max_steps, s) float, the attention of each step, that of the end token included and 0 after it; None
         where the state of the model carries none.
     """
@@ -31,18 +34,17 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """What the strategies share: checks on the host, one program for each shape, and the model's side of a step.
+    """The base of all strategies: checks on the host, one compiled program for each shape, and calls of the model.
 
-    A model has `start(inputs) -> state`, `step(tokens (n,), state) -> (logits (n, v), state)` and `variables`. Where `start`
-    takes `steps`, it is told how many there will be; where the model has `check(inputs)`, that is called first; where it has
-    `target_limit`, max_steps may not be more. A state that is a dict may carry "alignments" `(n, s)`, set by `step`: the
-    attention by which the logits were made. A tensor of the state that `step` returns as it came, the same object, is known
-    not to change, and is not copied from beam to beam.
+    A model has `start(inputs) -> state`, `step(tokens (n,), state) -> (logits (n, v), state)` and `variables`. Optional are:
+    an argument `steps` of `start`, which receives max_steps; `check(inputs)`, which is called first; `target_limit`, the upper
+    bound of max_steps. A state that is a dict may hold "alignments" `(n, s)`, the attention behind the logits, which `step`
+    sets. A tensor that `step` returns as the same object does not change, and is not copied from beam to beam.
     """
 
-    width = 1  # hypotheses for each row of the batch
+    hypotheses = 1  # for each row of the batch
 
-    def __init__(self, model, max_steps, start, end, jit, *, processors):
+    def __init__(self, model: Any, max_steps: int, start: int, end: int, jit: bool | None, *, processors: Sequence[Any]):
         for name, value, least in (("max_steps", max_steps, 1), ("a start token", start, 0), ("an end token", end, 0)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise UsageError(f"Expected {name} of at least {least}. Received: {value!r}")
@@ -53,11 +55,11 @@ class Decoder:
             if not callable(processor):
                 raise UsageError(f"Expected processors that are called with (logits, context). Received: {processor!r}")
         self.model, self.max_steps, self.start, self.end = model, int(max_steps), int(start), int(end)
-        self.processors, self.vocabulary, self._seen = tuple(processors), None, set()
-        self._room = {"steps": self.max_steps} if "steps" in inspect.signature(model.start).parameters else {}
+        self.processors, self.vocabulary, self._seen = tuple(processors), 0, set()  # 0: not known yet
+        self._start_arguments = {"steps": self.max_steps} if "steps" in inspect.signature(model.start).parameters else {}
         self._run = backend.compiled(self._search, model.variables, jit)
 
-    def compilations(self):
+    def compilations(self) -> int:
         """How often the loop was compiled: once per shape of the inputs, 0 on a backend that runs eagerly."""
         return self._run.compilations()
 
@@ -65,7 +67,9 @@ class Decoder:
         inputs, extras = self._request(source, prefix, extras)
         found = self._run(inputs, extras)
         check_prefix_ids(extras.get("prefix"), self.vocabulary)
-        return Decoded(*(None if value is None else ops.convert_to_numpy(value) for value in found))
+        tokens, lengths, scores, alignments = found
+        tokens, lengths, scores = (ops.convert_to_numpy(value) for value in (tokens, lengths, scores))
+        return Decoded(tokens, lengths, scores, None if alignments is None else ops.convert_to_numpy(alignments))
 
     def _request(self, source, prefix, extras):
         inputs = as_inputs(source)
@@ -79,16 +83,18 @@ class Decoder:
         """The whole search, compiled: -> (tokens, lengths, scores, alignments or None) as in `Decoded`."""
         raise NotImplementedError
 
-    def _begin_state(self, inputs, width):
-        """The model's state with every row `width` times, one copy after the other."""
+    def _begin_state(self, inputs, hypotheses):
+        """The model's state with every row repeated once for each of its hypotheses."""
         rows = inputs["source"].shape[0]
-        state = tree.map_structure(ops.convert_to_tensor, self.model.start(inputs, **self._room))
+        state = tree.map_structure(ops.convert_to_tensor, self.model.start(inputs, **self._start_arguments))
         for leaf in tree.flatten(state):
             if not len(leaf.shape) or leaf.shape[0] != rows:
                 raise UsageError(
                     f"Expected a state of tensors whose first axis is the batch of {rows}. Received: {_spec(leaf)}"
                 )
-        return state if width == 1 else tree.map_structure(lambda leaf: ops.repeat(leaf, width, axis=0), state)
+        if hypotheses == 1:
+            return state
+        return tree.map_structure(lambda leaf: ops.repeat(leaf, hypotheses, axis=0), state)
 
     def _model_step(self, tokens, state):
         """The model's step, its result checked the first time it has that shape."""
@@ -116,7 +122,7 @@ class Decoder:
         self.vocabulary = shape[1]
 
     def _check_vocabulary(self, vocabulary):
-        """Refuses what does not fit a vocabulary of that size, which is known as soon as the model has taken a step."""
+        """Refuses what does not fit a vocabulary of that size, which the first step shows."""
         if not max(self.start, self.end) < vocabulary:
             raise UsageError(
                 f"Expected start and end tokens in a vocabulary of {vocabulary}. Received: start={self.start}, end={self.end}"
@@ -125,22 +131,22 @@ class Decoder:
             if hasattr(processor, "check"):
                 processor.check(vocabulary)
 
-    def _forced(self, extras, step, width):
-        """The token that the prefix asks for at a step, (rows * width,), -1 where it asks for none; None without a prefix."""
+    def _forced(self, extras, step, hypotheses):
+        """The token of the prefix at a step, (rows * hypotheses,), -1 where it is free. None without a prefix."""
         if "prefix" not in extras:
             return None
-        return ops.repeat(ops.take(extras["prefix"], step, axis=1), width, axis=0)
+        return ops.repeat(ops.take(extras["prefix"], step, axis=1), hypotheses, axis=0)
 
 
 class Stepwise(Decoder):
     """Decodes each hypothesis on its own, token by token. A subclass defines `_choose`."""
 
-    def __init__(self, model, max_steps, start, end, jit, *, processors):
+    def __init__(self, model: Any, max_steps: int, start: int, end: int, jit: bool | None, *, processors: Sequence[Any]):
         super().__init__(model, max_steps, start, end, jit, processors=processors)
         self._first = backend.compiled(self._begin, model.variables, jit)
         self._next = backend.compiled(self._advance, model.variables, jit)
 
-    def compilations(self):
+    def compilations(self) -> int:
         """How often something was compiled: once per shape of the inputs, twice for streams; 0 where it runs eagerly."""
         return sum(program.compilations() for program in (self._run, self._first, self._next))
 
@@ -162,8 +168,8 @@ class Stepwise(Decoder):
         raise NotImplementedError
 
     def _begin(self, inputs):
-        rows = inputs["source"].shape[0] * self.width
-        state = self._begin_state(inputs, self.width)
+        rows = inputs["source"].shape[0] * self.hypotheses
+        state = self._begin_state(inputs, self.hypotheses)
         carry = {
             "index": ops.zeros((), "int32"),
             "token": ops.full((rows,), self.start, dtype="int32"),
@@ -181,7 +187,7 @@ class Stepwise(Decoder):
         index, finished = carry["index"], carry["finished"]
         logits, state = self._model_step(carry["token"], carry["state"])
         context = Context(carry["tokens"], index, self.end)
-        scores = log_probabilities(logits, self.processors, context, self._forced(extras, index, self.width))
+        scores = log_probabilities(logits, self.processors, context, self._forced(extras, index, self.hypotheses))
         choice = self._choose(scores, index, extras)
         gained = ops.take_along_axis(scores, choice[:, None], axis=1)[:, 0]
         token = ops.where(ops.logical_or(finished, gained == LOWEST), self.end, choice)
@@ -194,8 +200,9 @@ class Stepwise(Decoder):
             "finished": ops.logical_or(finished, token == self.end),
             "state": state,
         }
-        if "alignments" in carry:
-            after["alignments"] = ops.where(here[..., None], alignments_of(state)[:, None, :], carry["alignments"])
+        aligned = alignments_of(state)
+        if aligned is not None:
+            after["alignments"] = ops.where(here[..., None], aligned[:, None, :], carry["alignments"])
         return after
 
     def _search(self, inputs, extras):
@@ -207,7 +214,7 @@ class Stepwise(Decoder):
 
     def _shaped(self, *values):
         """`(b * k, ...)` as `(b, k, ...)`."""
-        return [None if value is None else ops.reshape(value, (-1, self.width, *value.shape[1:])) for value in values]
+        return [None if value is None else ops.reshape(value, (-1, self.hypotheses, *value.shape[1:])) for value in values]
 
 
 class Greedy(Stepwise):
@@ -218,7 +225,7 @@ class Greedy(Stepwise):
         max_steps: longest result, in tokens.
         start, end: ids of the start and the end token.
         jit: compile with XLA; None: the backend's default.
-        processors: what stands between the logits and the choice, in order; see `k3seq.decode.processors`.
+        processors: functions that change the logits before the choice, in order; see `k3seq.decode.processors`.
 
     Raises:
         UsageError: max_steps is not positive, a processor is for beam search only, or (at the call) a token is outside the
@@ -229,15 +236,24 @@ class Greedy(Stepwise):
         decoded = decode({"source": source, "source_lengths": lengths})
     """
 
-    def __init__(self, model, max_steps, start=1, end=2, jit=None, *, processors=()):
+    def __init__(
+        self,
+        model: Any,
+        max_steps: int,
+        start: int = 1,
+        end: int = 2,
+        jit: bool | None = None,
+        *,
+        processors: Sequence[Any] = (),
+    ):
         super().__init__(model, max_steps, start, end, jit, processors=processors)
 
-    def __call__(self, source, prefix=None):
+    def __call__(self, source: Any, prefix: Any = None) -> Any:
         """Decodes a batch. Returns `Decoded` without the axis of hypotheses.
 
         Args:
             source: {"source": (b, s), "source_lengths": (b,)}, or (b, s) alone where nothing is padded.
-            prefix: what results begin with: token ids for all rows, or a list of them for each row; -1 leaves a place free.
+            prefix: first tokens of the results: ids for all rows, or a list of ids for each row; -1 leaves a place free.
 
         Raises:
             UsageError: the batch is empty, the prefix is not of tokens before the end or longer than max_steps, or what the
@@ -245,26 +261,26 @@ class Greedy(Stepwise):
         """
         return self._decode(source, prefix)
 
-    def stream(self, source, prefix=None):
-        """A generator of the tokens (b,) int32 of each step, as soon as they are chosen; of ended rows the end token.
+    def stream(self, source: Any, prefix: Any = None) -> Iterator[NDArray[Any]]:
+        """A generator of the tokens (b,) int32 of each step, as soon as they are chosen. Rows that ended give the end token.
 
         It stops when all rows have ended. Arguments and errors as in a call; max_steps tokens at most.
         """
         return self._stream(source, prefix)
 
     def _choose(self, scores, step, extras):
-        return ops.cast(ops.argmax(scores, axis=-1), "int32")
+        return first_largest(scores)
 
     def _shaped(self, *values):
         return values
 
 
-def alignments_of(state):
+def alignments_of(state: Nested) -> Tensor | None:
     """The (n, s) alignments that a state carries, or None."""
     return state.get("alignments") if isinstance(state, dict) else None
 
 
-def count_before(tokens, end):
+def count_before(tokens: Tensor, end: int) -> Tensor:
     """Tokens before the first end token: (..., t) int32 -> (...) int32."""
     return ops.sum(ops.cast(ops.cumsum(ops.cast(tokens == end, "int32"), axis=-1) == 0, "int32"), axis=-1)
 
