@@ -50,7 +50,7 @@ def _read(path):
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
     except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as error:
         raise DataError(f"Expected an .npz file of arrays. Received: {error}", path=path) from error

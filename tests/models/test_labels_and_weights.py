@@ -101,7 +101,9 @@ def test_uniform_logits_give_the_logarithm_of_the_vocabulary_size():
         np.testing.assert_allclose(loss, np.log(V), rtol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [TokenCrossentropy(), keras.losses.SparseCategoricalCrossentropy(from_logits=True)], ids=lambda loss: loss.name)
+@pytest.mark.parametrize(
+    "loss", [TokenCrossentropy(), keras.losses.SparseCategoricalCrossentropy(from_logits=True)], ids=lambda loss: loss.name
+)
 def test_compiled_losses_weigh_rows_too(loss):
     model = compiled(loss)
     scale = 1.0 if isinstance(loss, TokenCrossentropy) else ROWS.mean()  # Keras' own divides by the number of tokens
