@@ -26,7 +26,7 @@ def book(vocab_size=100, embed_size=10, units=512):
     decoder_embeddings = embeddings(decoder_inputs)
 
     encoder = keras.layers.LSTM(units, return_state=True)
-    encoder_outputs, state_h, state_c = encoder(encoder_embeddings)
+    _, state_h, state_c = encoder(encoder_embeddings)
     encoder_state = [state_h, state_c]
 
     sampler = tfa.seq2seq.sampler.TrainingSampler()
@@ -34,9 +34,7 @@ def book(vocab_size=100, embed_size=10, units=512):
     decoder_cell = keras.layers.LSTMCell(units)
     output_layer = keras.layers.Dense(vocab_size)
     decoder = tfa.seq2seq.basic_decoder.BasicDecoder(decoder_cell, sampler, output_layer=output_layer)
-    final_outputs, final_state, final_sequence_lengths = decoder(
-        decoder_embeddings, initial_state=encoder_state, sequence_length=sequence_lengths
-    )
+    final_outputs, final_state, _ = decoder(decoder_embeddings, initial_state=encoder_state, sequence_length=sequence_lengths)
     Y_proba = keras.ops.softmax(final_outputs.rnn_output)
 
     return keras.models.Model(inputs=[encoder_inputs, decoder_inputs, sequence_lengths], outputs=[Y_proba])

@@ -153,7 +153,7 @@ class Pipeline:
 
     def _search(self, x, beam_width, length_penalty):
         """(tokens, lengths) of the best result of each row."""
-        options = dict(max_steps=self.max_steps, start=tokenizers.START, end=tokenizers.END)
+        options: Any = dict(max_steps=self.max_steps, start=tokenizers.START, end=tokenizers.END)
         if beam_width == 1:
             return greedy(self.model, x, **options)[:2]
         penalties = [LengthPenalty(length_penalty)] if length_penalty else []

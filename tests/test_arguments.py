@@ -28,7 +28,6 @@ VOCABULARIES = {"source_vocabulary_size": 5, "target_vocabulary_size": 5}
 BLOCK = {"embed_dim": 4, "dense_dim": 4, "num_heads": 2}
 MODELS = (LSTMEncoder, LSTMDecoder, LSTMSeq2Seq, AttentionSeq2Seq, TransformerSeq2Seq)
 WINDOW = {"width": 3, "embed_dim": 4, "dense_dim": 4}
-STACK = {"embed_dim": 4, "dense_dim": 4, "num_layers": 1}
 LSTMS = {"embed_dim": 4, "units": 4, "num_layers": 1}
 
 # What is called -> its arguments that must be integers of at least 1, and other arguments that it needs.

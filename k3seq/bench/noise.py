@@ -68,7 +68,7 @@ def compare(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], 
             if key not in before:
                 changes.append(Change(key, "new", None, row["median"], new_spread=tuple(row["spread"])))
             else:
-                changes.append(_change(before[key], row, *moved[key], bool(references[key]), floor))
+                changes.append(_change(before[key], row, moved[key], bool(references[key]), floor))
         return changes + [Change(key, "gone", row["median"]) for key, row in before.items() if key not in after]
     except (KeyError, TypeError) as error:
         raise DataError(f"Expected the JSON of k3seq bench. Received: a row without {error}") from None
@@ -99,12 +99,20 @@ def _move(before, after):
     return statistics.median(after) - statistics.median(before)
 
 
-def _change(old, new, before, after, references, floor):
+def _change(old, new, moves, has_references, floor):
+    before, after = moves
     relative, apart = math.exp(_move(before, after)), min(after) > max(before) or max(after) < min(before)
     verdict = "same" if not apart or max(relative, 1 / relative) - 1 <= floor else "slower" if relative > 1 else "faster"
-    spreads = tuple(old["spread"]), tuple(new["spread"])
     ratio = new["median"] / old["median"]
-    return Change(new["key"], verdict, old["median"], new["median"], ratio, relative if references else None, *spreads)
+    return Change(
+        new["key"],
+        verdict,
+        old["median"],
+        new["median"],
+        ratio,
+        relative if has_references else None,
+        *(tuple(run["spread"]) for run in (old, new)),
+    )
 
 
 def shift(changes: Sequence[Change]) -> float | None:

@@ -74,7 +74,7 @@ def label(row: Row) -> str:
 
 def cells(row: Row, best: Mapping[str, Row], changed: tuple[str, Row] | None = None) -> list[str | Text]:
     """The texts of a row for `COLUMNS`."""
-    if row.median is None or row.status == "failed":
+    if row.median is None or row.spread is None or row.status == "failed":
         here = changed is not None and changed[1] is row
         return [label(row), *[""] * 7, Text(changed[0] if here else row.status + (f": {row.message}" if row.message else ""))]
     low, high = row.spread

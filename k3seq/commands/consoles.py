@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 
-WIDTH = 140  # of tables in a file or pipe, which have no width of their own
+WIDTH = 140  # of tables in a file or pipe; wide enough for all checks of parity
 
 
 def results_console() -> Console:

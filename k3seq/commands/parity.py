@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json as json_text
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from k3seq.commands.consoles import results_console
 from k3seq.errors import UsageError
 from k3seq.parity.verdicts import COMPARED, FAILING, worst
+from k3seq.report.record import check_outputs
 from k3seq.typing import Json
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 STYLES = {"equal": "green", "tie": "green", "skipped": "dim", "missing": "yellow", "differs": "bold red", "failed": "bold red"}
 SHOWN = 12  # last rows in the live table; all of them are printed at the end
-WIDTH = 140  # of the output where there is no terminal: wide enough for all checks
 
 
 def parity(
@@ -52,8 +52,7 @@ def parity(
     from k3seq.parity.suite import check_two
     from k3seq.report import write
 
-    if html is not None and not Path(html).absolute().parent.is_dir():
-        raise UsageError(f"Expected a file in a folder that exists for --html. Received: {html}")
+    check_outputs({"--html": html})
     names = list(backends) or None
     check_two(names)
     given = _read(inputs)
@@ -100,7 +99,7 @@ class _Progress:
     def __init__(self, cases: int):
         from rich.live import Live
 
-        self.console, self.cases = _console(), cases
+        self.console, self.cases = results_console(), cases
         self.rows: list[Row] = []
         self.done: set[str] = set()
         self.live = Live(console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
@@ -147,13 +146,6 @@ def table(rows: Iterable[Row], title: str) -> Table:
         cells = map(Text, (row.label, row.check, "/".join(row.pair)))
         found.add_row(*cells, Text(row.verdict, STYLES[row.verdict]), *numbers, Text("\n".join(notes)))
     return found
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=max(WIDTH, console.width))
 
 
 def _print(console: Console, text: str) -> None:

@@ -27,7 +27,7 @@ def handle_signals() -> None:
             signal.signal(number, _terminate)
 
 
-def _terminate(number, frame):
+def _terminate(number, _):
     _received.append(number)
     signal.signal(number, signal.SIG_DFL)
     raise Terminated

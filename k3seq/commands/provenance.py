@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from k3seq.errors import DataError
 
@@ -49,8 +50,8 @@ def _read(path):
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, BadZipFile) as error:
         raise DataError(f"Expected an .npz file of arrays. Received: {error}", path=path) from error
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays

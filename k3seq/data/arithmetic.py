@@ -141,7 +141,7 @@ def features(
     enc = [encode(f"{problem.defs}:{problem.op}:") for problem in problem_batch]
     tgt = [encode(f"{problem.res}|") for problem in problem_batch]
     values, splits = ragged(tgt)
-    values[stream.integers(0, max(1, len(values)), len(values) // 2)] = BLANK
+    values[stream.integers(0, max(1, len(values)), (len(values) // 2,))] = BLANK
     return enc, np.split(values, splits[1:-1]) if tgt else [], tgt
 
 

@@ -65,7 +65,7 @@ def gradient_ascent(
         with wrapped_calls([layer], wrap):
             model(x, training=False)
         if not outputs:
-            raise ValueError(f"Expected a layer that {model.name} calls. Received: layer={layer.name!r}")
+            raise ValueError(f"Expected a layer that {model.name} calls. Received: layer={getattr(layer, 'name', layer)!r}")
         units = outputs[0].shape[-1]
         if not 0 <= unit < units:
             raise ValueError(f"Expected unit within 0 and {units - 1}. Received: unit={unit}")

@@ -90,7 +90,9 @@ class NaNRun:
 
     @contextlib.contextmanager
     def _watched(self, inputs, poisoned):
-        made = {id(leaf): (leaf, name) for leaf, (name, *_) in zip(tree.flatten(inputs), self.subject.input_specs, strict=True)}
+        made: dict[int, Any] = {
+            id(leaf): (leaf, name) for leaf, (name, *_) in zip(tree.flatten(inputs), self.subject.input_specs, strict=True)
+        }
         origins = collections.defaultdict(dict)
 
         def enter(record, arguments):

@@ -151,7 +151,7 @@ def provenance_of(target: Nested, inputs: Nested = None) -> Provenance:
         held = [key for key in owners.get(id(record.layer), ()) if key in found]
         listed |= dict.fromkeys(held)
         paths = tuple(found[key].path for key in held)
-        calls.append(Call(record.path, record.kind, record.depth, origins, record.entered, record.left, used, paths))
+        calls.append(Call(record.path, record.kind, record.depth, origins, record.entered, record.left or [], used, paths))
     weights = [found[key] for key in [*listed, *(key for key in found if key not in listed)]]
     return Provenance(subject.name, subject.input_specs, calls, weights)
 

@@ -1,6 +1,8 @@
 """A picture of a `Provenance`: the calls from top to bottom, the origins of their tensors, and the verdicts of their
 weights."""
 
+from typing import Any
+
 from k3seq.errors import require_extra
 from k3seq.inspect.provenance import FROZEN, GRADIENT, UNREACHED, VERDICTS, ZERO, Provenance
 from k3seq.inspect.trace import shapes_text
@@ -23,7 +25,9 @@ def draw_provenance(provenance: Provenance) -> Figure:
     """
     weights = {weight.path: weight for weight in provenance.weights}
     called = {path for call in provenance.calls for path in call.weights}
-    rows = [(name, 0, f"{name}: {shapes_text([(shape, dtype)])}", "#dce6f2", ()) for name, shape, dtype in provenance.inputs]
+    rows: list[Any] = [
+        (name, 0, f"{name}: {shapes_text([(shape, dtype)])}", "#dce6f2", ()) for name, shape, dtype in provenance.inputs
+    ]
     for number, call in enumerate(provenance.calls):
         label = f"{number}  {call.path} ({call.kind}): {shapes_text(call.left)}"
         rows.append((number, call.depth, label, NOT_USED if call.used is False else "white", call.weights))
@@ -43,7 +47,7 @@ def draw_provenance(provenance: Provenance) -> Figure:
     places, top = {}, height - 2 * LINE
     for (key, depth, label, color, held), height_of_row in zip(rows, heights, strict=True):
         left, middle = depth * INDENT, top - height_of_row / 2
-        style = dict(boxstyle="round,pad=0,rounding_size=0.06", facecolor=color, edgecolor="#333333", linewidth=0.8)
+        style: Any = dict(boxstyle="round,pad=0,rounding_size=0.06", facecolor=color, edgecolor="#333333", linewidth=0.8)
         box = FancyBboxPatch((left, middle - LINE * 0.7), BOX, LINE * 1.4, **style)
         axes.add_patch(box)
         axes.text(left + 0.1, middle, label, fontsize=7, va="center", clip_path=box, clip_on=True)
@@ -57,7 +61,7 @@ def draw_provenance(provenance: Provenance) -> Figure:
         top -= height_of_row
     for number, call in enumerate(provenance.calls):
         for origin in call.origins:
-            style = dict(arrowstyle="-|>", mutation_scale=7, lw=0.7, color="#555555", shrinkA=0, shrinkB=0)
+            style: Any = dict(arrowstyle="-|>", mutation_scale=7, lw=0.7, color="#555555", shrinkA=0, shrinkB=0)
             bend = "arc3,rad=0.35" if places[origin][1] > places[number][1] else "arc3,rad=-0.35"
             axes.add_patch(FancyArrowPatch(places[origin], places[number], connectionstyle=bend, **style))
     return figure

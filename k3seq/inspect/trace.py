@@ -63,7 +63,7 @@ class Record:
         occurrence: how many calls of the layer within `parent` were before it.
     """
 
-    layer: object
+    layer: Any
     parent: "Record | None"
     entered: list
     occurrence: int

@@ -52,7 +52,7 @@ def create(name: str) -> keras.Model:
             raise UsageError(f"Expected one of {', '.join(EXAMPLES)} or package.module:factory. Received: {name}")
         module, factory, arguments = EXAMPLES[name]
         return getattr(importlib.import_module(f"k3seq.models.{module}"), factory)(**arguments)
-    model = _call(find(name), name)
+    model: Any = _call(find(name), name)
     if not isinstance(model, keras.Model):
         raise UsageError(f"Expected {name} to return a keras.Model. Received: {type(model).__name__}")
     if not model.built:

@@ -127,12 +127,14 @@ class Seq2Seq(StepMixin, keras.Model):
     def train_step(self, *args: Any) -> Any:
         """The backend's train step on labels (b, t) or (b, t, v) and weights (b, t)."""
         *state, data = args
-        return super().train_step(*state, self._aligned(data))
+        step: Any = super().train_step  # on JAX it takes the state too
+        return step(*state, self._aligned(data))
 
     def test_step(self, *args: Any) -> Any:
         """The backend's test step on labels (b, t) or (b, t, v) and weights (b, t)."""
         *state, data = args
-        return super().test_step(*state, self._aligned(data))
+        step: Any = super().test_step
+        return step(*state, self._aligned(data))
 
     def _checked(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> tuple[Any, Any, Any]:
         """(x, labels (b, t) or (b, t, v), weights (b, t)), the class weights among them, after `check`.

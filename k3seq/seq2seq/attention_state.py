@@ -2,7 +2,7 @@
 
 import contextlib
 import contextvars
-import sys
+import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -50,7 +50,8 @@ class AttentionWrapperState(NamedTuple):
 
     def __iter__(self) -> Iterator[Any]:
         """The fields in their order. `keras.layers.RNN`, which calls `list(state)`, gets `AttentionWrapper.rnn_state`."""
-        caller: Any = sys._getframe(1).f_locals.get("self")
+        frame = inspect.currentframe()
+        caller: Any = frame.f_back.f_locals.get("self") if frame and frame.f_back else None
         cell: Any = getattr(caller, "cell", None) if isinstance(caller, keras.layers.RNN) else None
         if hasattr(cell, "rnn_state"):
             return iter(cell.rnn_state(self))

@@ -53,6 +53,8 @@ def test_a_model_that_needs_inputs_and_a_file_without_arrays_are_refused(tmp_pat
     with pytest.raises(UsageError, match="Expected inputs to call subclassed with"):
         provenance.provenance(f"{__name__}:subclassed")
     (tmp_path / "x.npz").write_text("no arrays")
-    for name in ("x.npz", "absent.npz"):
+    (tmp_path / "empty.npz").touch()
+    (tmp_path / "half.npz").write_bytes(b"PK\x03\x04")
+    for name in ("x.npz", "absent.npz", "empty.npz", "half.npz"):
         with pytest.raises(DataError, match=rf"{name}: Expected an \.npz file of arrays"):
             provenance.provenance(NAME, inputs=tmp_path / name)

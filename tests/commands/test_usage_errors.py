@@ -43,7 +43,11 @@ BAD = {
     "penalty not a number": (["decode", "run", "--beam-width", "2", "--length-penalty", "nan"], 2, "finite. Received: nan"),
     "evaluate with a penalty": (["evaluate", "run", "--data", "x", "--length-penalty", "1"], 2, "--beam-width above 1"),
     "no beams": (["decode", "run", "--beam-width", "0"], 2, "--beam-width to be at least 1"),
-    "odd units": (["train", "--data", "train.tsv", "--units", "7"], 2, "even number"),
+    "odd units": (
+        ["train", "--data", "train.tsv", "--units", "7"],
+        2,
+        "to be even where layers are bidirectional. Received: --units 7",
+    ),
     "no epochs": (["train", "--data", "train.tsv", "--epochs", "0"], 2, "--epochs to be at least 1"),
     "no rate": (["train", "--data", "train.tsv", "--learning-rate", "0"], 2, "--learning-rate to be above 0"),
     "smoothing": (["train", "--data", "train.tsv", "--label-smoothing", "1"], 2, "--label-smoothing to be below 1"),

@@ -184,7 +184,7 @@ def book(vocabulary, embedding, units):
     return {"embedding": vocabulary * embedding, **recurrent, "output": dense(units, vocabulary)}
 
 
-def document(words, text_steps, tags, departments, units, inner, count):
+def document(words, _steps, tags, departments, units, inner, count):
     features = 2 * units + tags
     encoder = transformer_encoder(units, inner, count, units // count)
     ends = {"priority": dense(features, 1), "department": dense(features, departments)}

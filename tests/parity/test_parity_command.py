@@ -77,7 +77,7 @@ def test_output_that_is_no_terminal_has_no_escapes(found):
         (["--inputs", '{"shape": "x"}'], "--inputs: Expected inputs as"),
         (["--inputs", '{"shape": [-1]}'], "--inputs: Expected shape as"),
         (["--inputs", '{"shape": [2], "dtype": "nope"}'], "--inputs: Expected dtype as"),
-        (["--html", "nowhere/page.html"], "for --html. Received: nowhere/page.html"),
+        (["--html", "nowhere/page.html"], "Expected a file that can be written for --html"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(capsys, options, message):

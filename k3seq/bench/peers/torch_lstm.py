@@ -1,7 +1,7 @@
 """The LSTM models in torch alone, as one writes them by hand: `torch.nn.LSTM`, autograd, `torch.optim.Adam`."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from k3seq.bench.running import Running, Weights
 from k3seq.random.bits import Stream
-from k3seq.typing import ArrayLike
+from k3seq.typing import NDArray
 
 
 class Seq2Seq(nn.Module):
@@ -92,19 +92,20 @@ def layer(payload: dict[str, Any]) -> Running:
         outputs, (h, c) = model(packed)
         if lengths is not None:
             outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])
-        loss = sum((value - goal).square().mean() for value, goal in zip((outputs, h[0], c[0]), targets, strict=True))
+        pairs = zip((outputs, h[0], c[0]), targets, strict=True)
+        loss = torch.stack([(value - goal).square().mean() for value, goal in pairs]).sum()
         loss.backward()
         return loss
 
     def number(loss):
         gradients = [x.grad, *(parameter.grad for parameter in model.parameters() if parameter.grad is not None)]
-        return loss.item() + float(torch.stack([slope.norm() for slope in gradients]).norm())
+        return loss.item() + float(torch.stack([gradient.norm() for gradient in gradients]).norm())
 
     return Running(step, wait, number, about())
 
 
-def target(case: Mapping[str, Any], index: int, shape: Sequence[int]) -> torch.Tensor:
-    """What parity draws an output to: `k3seq.parity.subject.Subject.targets`."""
+def target(case: Mapping[str, Any], index: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The target of an output, as in `k3seq.parity.subject.Subject.targets`."""
     return Stream(case["seed"], f"parity {case['name']} target {index}").normal(shape).astype("float32")
 
 
@@ -114,13 +115,13 @@ def about() -> dict[str, Any]:
     return {"backend": "torch", "version": torch.__version__, "keras": None, "devices": devices}
 
 
-def wait(value: Any) -> None:
-    """Returns the value when it is computed."""
+def wait(value: Any) -> Any:
+    """Waits until the value is computed; returns it."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return value
 
 
-def tensor(array: ArrayLike) -> torch.Tensor:
+def tensor(array: NDArray[Any]) -> torch.Tensor:
     """A copy of the array that torch may write to."""
     return torch.from_numpy(array.copy())
