@@ -74,10 +74,11 @@ def label(row: Row) -> str:
 
 def cells(row: Row, best: Mapping[str, Row], changed: tuple[str, Row] | None = None) -> list[str | Text]:
     """The texts of a row for `COLUMNS`."""
-    if row.median is None or row.spread is None or row.status == "failed":
+    spread = row.spread
+    if row.median is None or spread is None or row.status == "failed":
         here = changed is not None and changed[1] is row
         return [label(row), *[""] * 7, Text(changed[0] if here else row.status + (f": {row.message}" if row.message else ""))]
-    low, high = row.spread
+    low, high = spread
     ratio = row.ratio(best[row.work.problem]) if row.work.problem in best else None
     return [
         label(row),

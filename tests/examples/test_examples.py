@@ -9,9 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from conftest import BACKEND, MATRIX, ROOT
 from k3seq.data import arithmetic, read_shards, shard_paths
+from k3seq.runtime import matrix as matrix_file
 
+ROOT = Path(__file__).resolve().parents[2]
+BACKEND = keras.config.backend()
+MATRIX = matrix_file.load(ROOT / matrix_file.FILE)
 JIT = MATRIX.backends[BACKEND].jit
 FILES = sorted((ROOT / "examples").glob("*.py"))
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-import ctranslate2
+import ctranslate2  # pyright: ignore[reportMissingImports] - optional
 import numpy as np
-from ctranslate2.specs import TransformerSpec
+from ctranslate2.specs import TransformerSpec  # pyright: ignore[reportMissingImports] - optional
 
 from k3seq.bench.peers.transformer import EPSILON, positions, starting_weights
 from k3seq.bench.running import Running, Weights

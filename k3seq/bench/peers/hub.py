@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import keras_hub
+import keras_hub  # pyright: ignore[reportMissingImports] - optional
 import numpy as np
 from keras import ops
 

@@ -7,7 +7,7 @@ embeddings and the output where Marian ties them. Beams are ranked by the sum of
 from collections.abc import Mapping
 from typing import Any
 
-import transformers
+import transformers  # pyright: ignore[reportMissingImports] - optional
 
 from k3seq.bench.peers import torch_lstm
 from k3seq.bench.peers.transformer import EPSILON, lengths, positions, score, shifted, starting_weights
