@@ -76,8 +76,8 @@ def cells(row: Row, best: Mapping[str, Row], changed: tuple[str, Row] | None = N
     """The texts of a row for `COLUMNS`."""
     spread = row.spread
     if row.median is None or spread is None or row.status == "failed":
-        here = changed is not None and changed[1] is row
-        return [label(row), *[""] * 7, Text(changed[0] if here else row.status + (f": {row.message}" if row.message else ""))]
+        event = changed[0] if changed is not None and changed[1] is row else None
+        return [label(row), *[""] * 7, Text(event or row.status + (f": {row.message}" if row.message else ""))]
     low, high = spread
     ratio = row.ratio(best[row.work.problem]) if row.work.problem in best else None
     return [
