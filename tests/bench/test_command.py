@@ -83,7 +83,7 @@ def test_a_peer_with_a_wrong_weight_is_marked_and_the_exit_code_stays_0(result):
     assert of(result, "k3seq")["losses"] != of(result, "planted")["losses"]
 
 
-def test_what_changed_against_an_older_run_is_told(result):
+def test_what_changed_against_an_older_run_is_reported(result):
     verdicts = {change["key"]: change["verdict"] for change in result["changes"]}
     assert verdicts["tiny padded | train | k3seq | torch | no jit"] == "slower"
     assert sorted(verdicts.values()) == ["new", "new", "slower"]
