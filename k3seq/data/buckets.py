@@ -26,11 +26,12 @@ def widths(lengths: NDArray[Any], buckets: int | Sequence[int | tuple[int, int]]
     """
     if buckets is None:
         return [_longest(lengths)]
-    if not isinstance(buckets, Sequence) or isinstance(buckets, str | bytes):
+    if isinstance(buckets, bytes | str) or not isinstance(buckets, Sequence):
         arguments.positive(buckets=buckets)
+        count = int(buckets)
         longer = lengths.max(axis=1)
         # A bucket has a width for each side, because one side may be shorter, as phonemes are than letters.
-        found = [_longest(lengths[longer <= cut]) for cut in least_padding(longer, buckets)]
+        found = [_longest(lengths[longer <= cut]) for cut in least_padding(longer, count)]
         return list(dict.fromkeys(found))
     pairs = [bucket if isinstance(bucket, list | tuple) else (bucket, bucket) for bucket in buckets]
     if not pairs or any(len(pair) != 2 for pair in pairs):

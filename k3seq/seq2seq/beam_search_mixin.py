@@ -57,8 +57,8 @@ class BeamSearchDecoderMixin:
 
     Raises:
         WrongType: (TypeError) `cell` is no cell, or `output_layer` no layer.
-        UsageError: (ValueError) `beam_width` is not an int of at least 1; a penalty weight is not finite; `impute_finished`, which would mix up beams that have
-            changed places, or `maximum_iterations` below 1.
+        UsageError: (ValueError) `beam_width` is not an int of at least 1; a penalty weight is not finite; `impute_finished`,
+            which would mix up beams that have changed places, or `maximum_iterations` below 1.
     """
 
     impute_finished: bool
