@@ -13,7 +13,7 @@ pytestmark = pytest.mark.once
 
 def ask(matrix, function, payload):
     """{backend: result} of a function of `sweeps.api` on every installed backend that trains."""
-    names = [n for n in matrix.backends if matrix_file.installed(n, matrix) and getattr(matrix.backends[n], "trains", True)]
+    names = [name for name in matrix.training if matrix_file.installed(name, matrix)]
     found = {name: launch(name, f"sweeps.api:{function}", payload, timeout=900) for name in names}
     assert not [f"{name}: {result}" for name, result in found.items() if isinstance(result, Failure)]
     return found

@@ -1,1 +1,1 @@
-"""Random calls of the public API, the same on every backend: what `test_api_sweep.py` asks of each."""
+"""Functions that the workers of `test_api_sweep.py` call on each backend."""
