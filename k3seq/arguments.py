@@ -4,6 +4,7 @@ Each function takes arguments by their own names, so that the message names what
 `positive(units=units)` raises "Expected units to be an integer of at least 1. Received: units=0".
 """
 
+import math
 import numbers
 from collections.abc import Collection
 from typing import Any
@@ -19,16 +20,27 @@ def integer(minimum: int, maximum: int | None = None, /, **values: Any) -> None:
             raise UsageError(f"Expected {name} to be an integer {limits}. Received: {name}={value!r}")
 
 
+def finite(**values: Any) -> None:
+    """Raises UsageError unless each value is a finite number."""
+    for name, value in values.items():
+        if not _is(numbers.Real, value) or not -math.inf < value < math.inf:
+            raise UsageError(f"Expected {name} to be a finite number. Received: {name}={value!r}")
+
+
 def positive(**values: Any) -> None:
     """Raises UsageError unless each value is an integer of at least 1."""
     integer(1, **values)
 
 
-def real(minimum: float, maximum: float, /, *, below: bool = False, **values: Any) -> None:
-    """Raises UsageError unless each value is a number in [minimum, maximum], or in [minimum, maximum) where `below`."""
+def real(minimum: float, maximum: float, /, *, above: bool = False, below: bool = False, **values: Any) -> None:
+    """Raises UsageError unless each value is a number in [minimum, maximum].
+
+    `above` excludes the minimum and `below` the maximum.
+    """
     for name, value in values.items():
-        if not _is(numbers.Real, value) or not minimum <= value <= maximum or below and value == maximum:
-            interval = f"[{minimum:g}, {maximum:g}{')' if below else ']'}"
+        excluded = above and value == minimum or below and value == maximum
+        if not _is(numbers.Real, value) or not minimum <= value <= maximum or excluded:
+            interval = f"{'(' if above else '['}{minimum:g}, {maximum:g}{')' if below else ']'}"
             raise UsageError(f"Expected {name} to be a number in {interval}. Received: {name}={value!r}")
 
 

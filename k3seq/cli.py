@@ -262,7 +262,7 @@ def bench(
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Measure how fast each backend is beside its competitors, in interleaved rounds."""
+    """Measure the speed of each backend and of its peers in interleaved rounds."""
     options = {name: value for name, value in locals().items() if name not in ("target", "suite", "json")}
     started = Invocation(None, json, {"--csv": csv, "--html": html}, binds=False)
     from k3seq.commands import bench as command

@@ -17,7 +17,7 @@ from k3seq.runtime.workers import Failure, Worker
 
 WORKER = "k3seq.bench.worker"
 IMPORTS = 2  # processes that import their framework at a time, before anything is timed
-MOST = 200  # steps of a round
+MAX_STEPS = 200  # of a round
 # A program that comes from a cache on the disk was not compiled.
 ENVIRONMENT = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
@@ -99,7 +99,7 @@ class Group:
         for name in ("built", "first", "base", "first_peak", "losses", "about"):
             setattr(row, name, found[name])
         row.tokens = row.work.tokens if found["tokens"] is None else found["tokens"]
-        row.steps = self.steps or max(1, min(MOST, round(self.seconds / max(found["step"], 1e-6))))
+        row.steps = self.steps or max(1, min(MAX_STEPS, round(self.seconds / max(found["step"], 1e-6))))
         return found
 
     def _round(self, row):

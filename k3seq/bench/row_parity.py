@@ -54,7 +54,7 @@ def by_parity(
     for row in rows:
         if row.work.maker is None:
             own = [r for r in report.rows if r.case == _name(row) and (row.work.backend in r.pair or not r.pair)]
-            _stamp(row, own)
+            _set_parity(row, own)
 
 
 def _name(row):
@@ -66,7 +66,7 @@ def _only(name, case):
     return from_payload({**case.to_payload(), "name": name, "checks": list(CHECKS), "decode": None})
 
 
-def _stamp(row, found):
+def _set_parity(row, found):
     bad = [r for r in found if r.verdict in BAD]
     if bad:
         details = [f"{r.check} {' and '.join(r.pair)} {r.relative if r.relative is None else f'{r.relative:.1e}'}" for r in bad]

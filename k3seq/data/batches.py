@@ -5,11 +5,13 @@ Grain only reads ahead. The order comes from `k3seq.random.bits` and so does not
 
 import collections
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from k3seq import arguments
 from k3seq.data.buckets import fitting, widths
 from k3seq.data.pairs import Pairs, check_on_error
 from k3seq.data.tokenizers import END, PAD, START
@@ -132,13 +134,11 @@ class Batches:
         shuffle: bool = True,
         buckets: int | Sequence[int | tuple[int, int]] | None = None,
     ):
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1 or not len(examples):
-            raise UsageError(
-                f"Expected examples and batch_size of at least 1. Received: {len(examples)}, batch_size={batch_size!r}"
-            )
+        arguments.positive(batch_size=batch_size)
+        arguments.integer(0, 2**64 - 1, seed=seed)
+        lengths = _sizes(examples)
         self._examples, self._seed, self._shuffle = examples, seed, shuffle
         self.batch_size = min(batch_size, len(examples))
-        lengths = np.array([(len(source), len(target) + 1) for source, target in examples], np.int64)
         if not lengths[:, 0].all():
             raise UsageError(f"Expected at least one source token. Received: none in example {int(lengths[:, 0].argmin())}")
         self.buckets = widths(lengths, buckets)
@@ -249,6 +249,20 @@ def _width(longest, widths):
     if widths is not None:
         return min(width for width in widths if width >= longest)
     return -(-longest // 8) * 8 if longest <= LONG else 1 << (longest - 1).bit_length()
+
+
+def _sizes(examples):
+    """int64 (examples, 2), the tokens of each source and the steps of each target."""
+    try:
+        found = np.array([(len(source), len(target) + 1) for source, target in examples], np.int64)
+        known = hasattr(examples, "__getitem__") and not isinstance(examples, Mapping)
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise UsageError(f"Expected examples to be a list of (source ids, target ids). Received: {reprlib.repr(examples)}")
+    if not len(found):
+        raise UsageError("Expected at least one example. Received: none")
+    return found
 
 
 def _lengths(rows):

@@ -1,10 +1,12 @@
 """Widths for batches of similar length: few shapes, little padding."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from k3seq import arguments
 from k3seq.errors import UsageError
 from k3seq.typing import NDArray
 
@@ -24,17 +26,19 @@ def widths(lengths: NDArray[Any], buckets: int | Sequence[int | tuple[int, int]]
     """
     if buckets is None:
         return [_longest(lengths)]
-    if isinstance(buckets, int):
-        if buckets < 1:
-            raise UsageError(f"Expected buckets of at least 1. Received: buckets={buckets}")
+    if isinstance(buckets, bytes | str) or not isinstance(buckets, Sequence):
+        arguments.positive(buckets=buckets)
+        count = int(buckets)
         longer = lengths.max(axis=1)
         # A bucket has a width for each side, because one side may be shorter, as phonemes are than letters.
-        found = [_longest(lengths[longer <= cut]) for cut in least_padding(longer, buckets)]
+        found = [_longest(lengths[longer <= cut]) for cut in least_padding(longer, count)]
         return list(dict.fromkeys(found))
-    pairs = [(bucket, bucket) if isinstance(bucket, int) else tuple(map(int, bucket)) for bucket in buckets]
-    if not pairs or any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
-        raise UsageError(f"Expected widths, or pairs of widths, of at least 1. Received: buckets={buckets}")
-    return sorted({(source, target) for source, target in pairs})
+    pairs = [bucket if isinstance(bucket, list | tuple) else (bucket, bucket) for bucket in buckets]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise UsageError(f"Expected buckets to be widths, or pairs of widths. Received: buckets={buckets!r}")
+    for width in itertools.chain.from_iterable(pairs):
+        arguments.positive(buckets=width)
+    return sorted({(int(source), int(target)) for source, target in pairs})
 
 
 def fitting(lengths: NDArray[Any], buckets: Sequence[tuple[int, int]]) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self
 
 from k3seq.data.subwords import SubwordTokenizer
@@ -46,6 +46,8 @@ class SymbolTokenizer(Tokenizer):
     unknown: ClassVar[str]
 
     def __init__(self, symbols: Iterable[str]):
+        if not isinstance(symbols, Iterable) or isinstance(symbols, Mapping):
+            raise UsageError(f"Expected symbols to be a list of str. Received: symbols={symbols!r}")
         self.symbols = list(symbols)
         if not all(isinstance(symbol, str) and symbol for symbol in self.symbols):
             raise UsageError("Expected symbols to be strings that are not empty. Received: others among them")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
+from k3seq import arguments
 from k3seq.decode.decoder import Decoder, alignments_of, count_before
 from k3seq.decode.penalties import Penalty
 from k3seq.decode.processors import LOWEST, Context, log_probabilities, occurrences
@@ -43,10 +44,8 @@ class DiverseGroups:
     strength: float = 0.5
 
     def __post_init__(self):
-        if isinstance(self.groups, bool) or not isinstance(self.groups, (int, np.integer)) or self.groups < 1:
-            raise UsageError(f"Expected groups of at least 1. Received: groups={self.groups!r}")
-        if not 0 <= self.strength < float("inf"):
-            raise UsageError(f"Expected a finite diversity strength of at least 0. Received: strength={self.strength}")
+        arguments.positive(groups=self.groups)
+        arguments.real(0, float("inf"), below=True, strength=self.strength)
 
 
 class BeamSearch(Decoder):

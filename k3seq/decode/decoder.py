@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from k3seq import backend
+from k3seq import arguments, backend
 from k3seq.decode.processors import LOWEST, Context, log_probabilities
 from k3seq.decode.ranking import first_largest
 from k3seq.decode.requests import as_inputs, as_prefix, check_prefix_ids
@@ -33,6 +33,13 @@ class Decoded(NamedTuple):
     alignments: np.ndarray | None = None
 
 
+def check_model(name: str, model: Any) -> None:
+    """Raises UsageError unless `model` has what decoding needs: `start`, `step` and `variables`."""
+    missing = [part for part in ("start", "step", "variables") if not hasattr(model, part)]
+    if missing:
+        raise UsageError(f"Expected {name} with {', '.join(missing)}. Received: {type(model).__name__}")
+
+
 class Decoder:
     """The base of all strategies: checks on the host, one compiled program for each shape, and calls of the model.
 
@@ -45,9 +52,9 @@ class Decoder:
     hypotheses = 1  # for each row of the batch
 
     def __init__(self, model: Any, max_steps: int, start: int, end: int, jit: bool | None, *, processors: Sequence[Any]):
-        for name, value, least in (("max_steps", max_steps, 1), ("a start token", start, 0), ("an end token", end, 0)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise UsageError(f"Expected {name} of at least {least}. Received: {value!r}")
+        check_model("model", model)
+        arguments.positive(max_steps=max_steps)
+        arguments.integer(0, start=start, end=end)
         limit = getattr(model, "target_limit", None)
         if limit is not None and max_steps > limit:
             raise UsageError(f"Expected max_steps of at most {limit}, the limit of the model. Received: max_steps={max_steps}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from k3seq.decode.decoder import alignments_of
+from k3seq.decode.decoder import alignments_of, check_model
 from k3seq.errors import UsageError
 from k3seq.typing import State, Tensor
 
@@ -29,8 +29,15 @@ class Ensemble:
     """
 
     def __init__(self, members: Sequence[Any], mean: str = "probabilities", weights: Any = None):
+        if not isinstance(members, Sequence):
+            raise UsageError(f"Expected members to be a list of models. Received: {type(members).__name__}")
         self.members = tuple(members)
-        weights = np.ones(len(self.members)) if weights is None else np.asarray(weights, "float64")
+        for member in self.members:
+            check_model("each member", member)
+        try:
+            weights = np.ones(len(self.members)) if weights is None else np.asarray(weights, "float64")
+        except (TypeError, ValueError):
+            raise UsageError(f"Expected weights to be a list of numbers. Received: weights={weights!r}") from None
         if not self.members:
             raise UsageError("Expected at least one model in an ensemble. Received: none")
         if mean not in MEANS:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from k3seq import arguments
 from k3seq.errors import UsageError
 from k3seq.typing import Tensor
 
@@ -56,8 +57,7 @@ class LengthPenalty(Penalty):
     power: float
 
     def __post_init__(self):
-        if not np.isfinite(self.power):
-            raise UsageError(f"Expected a finite length power. Received: power={self.power}")
+        arguments.finite(power=self.power)
 
     def score(
         self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, source_mask: Tensor | None, max_steps: int
@@ -91,8 +91,7 @@ class CoveragePenalty(Penalty):
     needs_coverage = True
 
     def __post_init__(self):
-        if not 0 <= self.weight < float("inf"):
-            raise UsageError(f"Expected a finite coverage weight of at least 0. Received: weight={self.weight}")
+        arguments.real(0, float("inf"), below=True, weight=self.weight)
 
     def score(
         self, scores: Tensor, lengths: Tensor, coverage: Tensor | None, source_mask: Tensor | None, max_steps: int

@@ -9,12 +9,13 @@ Any function `(logits, context) -> logits` is of the first kind. Ids and lengths
 start token and with the end token as the last.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from keras import ops
 
+from k3seq import arguments
 from k3seq.errors import UsageError
 from k3seq.typing import Tensor
 
@@ -86,8 +87,7 @@ class RepetitionPenalty:
     penalty: float
 
     def __post_init__(self):
-        if not 1e-6 <= self.penalty <= 1e6:
-            raise UsageError(f"Expected a repetition penalty in 1e-06..1e+06. Received: penalty={self.penalty}")
+        arguments.real(1e-6, 1e6, penalty=self.penalty)
 
     def __call__(self, logits: Tensor, context: Context) -> Any:
         so_far = ops.arange(context.tokens.shape[1], dtype="int32")[None, :] < context.step
@@ -107,7 +107,7 @@ class MinLength(Constraint):
     length: int
 
     def __post_init__(self):
-        _check_count(self.length, 0, "a minimum length")
+        arguments.integer(0, length=self.length)
 
     def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return ops.logical_or(_ids(logits) != context.end, context.step >= self.length)
@@ -124,7 +124,7 @@ class MaxLength(Constraint):
     length: int
 
     def __post_init__(self):
-        _check_count(self.length, 0, "a maximum length")
+        arguments.integer(0, length=self.length)
 
     def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return ops.logical_or(_ids(logits) == context.end, context.step < self.length)
@@ -144,10 +144,11 @@ class Forbid(Constraint):
     tokens: tuple
 
     def __init__(self, tokens: Iterable[int]):
-        tokens = tuple(tokens)
-        for token in tokens:
-            _check_count(token, 0, "forbidden tokens")
-        object.__setattr__(self, "tokens", tuple(int(token) for token in tokens))
+        known = isinstance(tokens, Iterable) and not isinstance(tokens, str | bytes | Mapping)
+        found = tuple(tokens) if known else ()
+        if not known or any(isinstance(token, bool) or not hasattr(token, "__index__") or token < 0 for token in found):
+            raise UsageError(f"Expected tokens to be integers of at least 0. Received: tokens={tokens!r}")
+        object.__setattr__(self, "tokens", tuple(int(token) for token in found))
 
     def check(self, vocabulary: int) -> None:
         """Refuses ids that a vocabulary of so many does not have."""
@@ -173,7 +174,7 @@ class NoRepeat(Constraint):
     size: int
 
     def __post_init__(self):
-        _check_count(self.size, 1, "an n-gram size")
+        arguments.positive(size=self.size)
 
     def allowed(self, logits: Tensor, context: Context) -> Tensor:
         tokens, steps, before = context.tokens, context.tokens.shape[1], self.size - 1
@@ -191,8 +192,3 @@ class NoRepeat(Constraint):
 
 def _ids(logits):
     return ops.arange(logits.shape[-1], dtype="int32")[None, :]
-
-
-def _check_count(value, least, name):
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise UsageError(f"Expected {name} as integers of at least {least}. Received: {value!r}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from k3seq import random
+from k3seq import arguments, random
 from k3seq.decode.decoder import Stepwise
 from k3seq.decode.processors import Constraint, Context
 from k3seq.decode.ranking import first_best
@@ -49,8 +49,7 @@ class Sample(Stepwise):
         samples: int = 1,
     ):
         super().__init__(model, max_steps, start, end, jit, processors=processors)
-        if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
-            raise UsageError(f"Expected samples to be an integer of at least 1. Received: samples={samples!r}")
+        arguments.positive(samples=samples)
         self.hypotheses = int(samples)
 
     def __call__(self, source: Any, seed: int = 0, prefix: Any = None) -> Any:
@@ -98,8 +97,7 @@ class TopK(Constraint):
     count: int
 
     def __post_init__(self):
-        if isinstance(self.count, bool) or not isinstance(self.count, (int, np.integer)) or self.count < 1:
-            raise UsageError(f"Expected top-k of an integer of at least 1. Received: count={self.count!r}")
+        arguments.positive(count=self.count)
 
     def allowed(self, logits: Tensor, context: Context) -> Tensor:
         count = min(int(self.count), logits.shape[-1])
@@ -117,7 +115,7 @@ class TopP(Constraint):
     mass: float
 
     def __post_init__(self):
-        _check_share(self.mass, "a top-p mass")
+        arguments.real(0, 1, above=True, mass=self.mass)
 
     def allowed(self, logits: Tensor, context: Context) -> Tensor:
         if self.mass == 1:
@@ -142,7 +140,7 @@ class MinP(Constraint):
     share: float
 
     def __post_init__(self):
-        _check_share(self.share, "a min-p share")
+        arguments.real(0, 1, above=True, share=self.share)
 
     def allowed(self, logits: Tensor, context: Context) -> Tensor:
         return logits >= ops.max(logits, axis=-1, keepdims=True) + float(np.log(self.share))
@@ -154,7 +152,8 @@ def check_temperature(name: str, value: float) -> None:
     Raises:
         UsageError: value is not in 1e-6..largest finite number.
     """
-    if not COLDEST * (1 - 1e-6) <= value < float("inf"):  # float32 rounds 1e-6 down
+    arguments.finite(**{name: value})
+    if value < COLDEST * (1 - 1e-6):  # float32 rounds 1e-6 down
         raise UsageError(
             f"Expected {name} of at least {COLDEST} (greedy decoding has no temperature). Received: {name}={value}"
         )
@@ -172,8 +171,3 @@ def _shares(logits):
     largest = ops.maximum(ops.max(logits, axis=-1, keepdims=True), -3e38)
     powers = ops.exp(logits - largest)
     return ops.divide_no_nan(powers, ops.sum(powers, axis=-1, keepdims=True))
-
-
-def _check_share(value, name):
-    if not 0 < value <= 1:
-        raise UsageError(f"Expected {name} in (0, 1]. Received: {value}")

@@ -1,7 +1,6 @@
 """Models by name: those with the sizes of their source for `k3seq summary`, and those that `k3seq train` trains."""
 
 import importlib
-import inspect
 import os
 import sys
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import keras
 
 from k3seq.errors import UsageError
+from k3seq.runtime import factories
 
 # name -> (module, factory, arguments) of the models of `k3seq summary` and `k3seq provenance`, imported on request.
 EXAMPLES = {
@@ -52,7 +52,7 @@ def create(name: str) -> keras.Model:
             raise UsageError(f"Expected one of {', '.join(EXAMPLES)} or package.module:factory. Received: {name}")
         module, factory, arguments = EXAMPLES[name]
         return getattr(importlib.import_module(f"k3seq.models.{module}"), factory)(**arguments)
-    model: Any = _call(find(name), name)
+    model: Any = factories.call(find(name), name, "a keras.Model")
     if not isinstance(model, keras.Model):
         raise UsageError(f"Expected {name} to return a keras.Model. Received: {type(model).__name__}")
     if not model.built:
@@ -83,22 +83,6 @@ def find(name: str) -> Any:
         raise UsageError(f"Expected a module to import in {name}. Received: {error}") from error
     except AttributeError as error:
         raise UsageError(f"Expected {module} to hold {attribute!r}. Received: {error}") from error
-
-
-def _call(factory, name):
-    """What a user's factory returns."""
-    if not callable(factory):
-        raise UsageError(f"Expected {name} to be a function or class. Received: {type(factory).__name__}")
-    try:
-        inspect.signature(factory).bind()
-    except TypeError as error:
-        raise UsageError(f"Expected {name} to need no arguments. Received: {error}") from error
-    except ValueError:  # some functions written in C have no signature
-        pass
-    try:
-        return factory()
-    except SystemExit as error:
-        raise UsageError(f"Expected {name} to return a keras.Model. Received: it ended the process") from error
 
 
 def sizes(kind: str) -> list[str]:

@@ -86,6 +86,7 @@ class Seq2Seq(StepMixin, keras.Model):
                 check_ids(ids, vocabulary, f"{name} ids")
         if isinstance(lengths, np.ndarray):
             check_lengths(lengths, source.shape[1], "source lengths", allow_empty=True)
+        _same_rows(source, "source", {"source lengths": lengths, "target": target})
         if target is not None:
             check_targets(y, sample_weight, tuple(target.shape[:2]), self.target_vocabulary_size)
 
@@ -226,6 +227,15 @@ def _with_steps(tokens: Tensor, name: str) -> Tensor:
     if shape is not None and (len(shape) != 2 or shape[1] == 0):
         raise UsageError(f"Expected {name} of shape (b, t) with at least one step. Received: shape {shape}")
     return tokens
+
+
+def _same_rows(first: Tensor, name: str, others: Mapping[str, Tensor]) -> None:
+    """Raises UsageError where another array or tensor has a known number of rows that differs from that of `first`."""
+    rows, *_ = (hasattr(first, "shape") and static_shape(first)) or (None,)
+    for other, values in others.items():
+        shape = static_shape(values) if hasattr(values, "shape") else None
+        if rows is not None and shape and shape[0] not in (None, rows):
+            raise UsageError(f"Expected {other} with as many rows as {name}, {rows}. Received: shape {shape}")
 
 
 def _array(values: Any, name: str) -> Any:

@@ -21,6 +21,7 @@ from k3seq.parity import gradients
 from k3seq.parity.case import Case, Spec
 from k3seq.parity.gradients import train_layer
 from k3seq.parity.subject import Subject, array, arrays, is_array, named, precision, undrawn_weights
+from k3seq.runtime import factories
 from k3seq.typing import NDArray, Nested
 
 Payload = Mapping[str, Any]
@@ -206,12 +207,16 @@ def resolve(payload: Payload) -> list[dict[str, Any]]:
         return [case.to_payload() for case in found]
     if not callable(found):
         raise UsageError(f"Expected {target} to be a case, cases or a factory. Received: {type(found).__name__}")
+    with undrawn_weights():
+        layer = factories.call(found, target, "a Keras layer or model")
+    if not isinstance(layer, keras.layers.Layer):
+        raise UsageError(f"Expected {target} to return a Keras layer or model. Received: {type(layer).__name__}")
     given: Any = payload["inputs"]
     if given is None:
         given = getattr(found, "example_inputs", None)
         given = given() if callable(given) else given
     name = target.rpartition(":")[2]
-    return [Case(name, target, inputs=_inputs_of(found(), name) if given is None else given).to_payload()]
+    return [Case(name, target, inputs=_inputs_of(layer, name) if given is None else given).to_payload()]
 
 
 def _inputs_of(layer: Any, name: str) -> Nested:

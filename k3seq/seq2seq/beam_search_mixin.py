@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops, tree
 
-from k3seq import backend
+from k3seq import arguments, backend
 from k3seq.decode.tree import gather_tree
 from k3seq.errors import UsageError
 from k3seq.seq2seq import beams, expect
@@ -57,8 +57,8 @@ class BeamSearchDecoderMixin:
 
     Raises:
         WrongType: (TypeError) `cell` is no cell, or `output_layer` no layer.
-        UsageError: (ValueError) `beam_width` is not an int of at least 1; `impute_finished`, which would mix up beams that have
-            changed places, or `maximum_iterations` below 1.
+        UsageError: (ValueError) `beam_width` is not an int of at least 1; a penalty weight is not finite; `impute_finished`,
+            which would mix up beams that have changed places, or `maximum_iterations` below 1.
     """
 
     impute_finished: bool
@@ -82,6 +82,7 @@ class BeamSearchDecoderMixin:
             expect.type_of("output_layer", output_layer, keras.layers.Layer, "a Keras layer")
         if isinstance(beam_width, bool) or not isinstance(beam_width, int) or beam_width < 1:
             raise UsageError(f"Expected beam_width to be an int of at least 1. Received: beam_width={beam_width!r}")
+        arguments.finite(length_penalty_weight=length_penalty_weight, coverage_penalty_weight=coverage_penalty_weight)
         _refuse_imputing(self.impute_finished)
         most_steps = self._most_steps()
         if most_steps is not None and most_steps < 1:

@@ -4,7 +4,6 @@ import abc
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops, tree
 
 from k3seq import backend
@@ -109,6 +108,7 @@ class BaseDecoder(_Protocol, keras.layers.Layer):
         swap_memory: bool = False,
         **kwargs: Any,
     ):
+        expect.steps("maximum_iterations", maximum_iterations)
         super().__init__(**{"autocast": False, **kwargs})
         self.output_time_major = output_time_major
         self.impute_finished = impute_finished
@@ -237,8 +237,7 @@ def _limit(maximum_iterations):
     """`maximum_iterations` as an int, a traced scalar, or None."""
     if maximum_iterations is None:
         return None
-    if np.ndim(maximum_iterations) if isinstance(maximum_iterations, (int, list, tuple)) else len(maximum_iterations.shape):
-        raise UsageError(f"Expected maximum_iterations to be a scalar. Received: {maximum_iterations}")
+    expect.steps("maximum_iterations", maximum_iterations)
     known = backend.known(maximum_iterations)
     return maximum_iterations if known is None else max(int(known), 0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from k3seq import backend
+from k3seq import arguments, backend
 from k3seq.errors import UsageError
 from k3seq.typing import Tensor
 
@@ -26,6 +26,29 @@ def rank(name: str, value: Tensor, size: int, what: str) -> None:
     """Raises UsageError unless the tensor has `size` axes."""
     if len(value.shape) != size:
         raise UsageError(f"Expected {name} to be {what}. Received: shape {tuple(value.shape)}")
+
+
+def steps(name: str, value: Any) -> None:
+    """Raises UsageError unless `value` is None, an integer of at least 0, or a scalar tensor."""
+    if value is None:
+        return
+    tensor = hasattr(value, "shape") and not isinstance(value, np.generic)
+    if isinstance(value, list | tuple) or tensor and len(value.shape):
+        raise UsageError(f"Expected {name} to be a scalar. Received: {value}")
+    if not tensor:
+        arguments.integer(0, **{name: value})
+
+
+def numbers(name: str, value: Any) -> None:
+    """Raises UsageError unless `value` is a number, an array of numbers, or a tensor."""
+    if hasattr(value, "shape"):
+        return
+    try:
+        kind = np.asarray(value).dtype.kind
+    except ValueError:  # rows of other lengths
+        kind = "O"
+    if kind not in "iuf":
+        raise UsageError(f"Expected {name} to be a number or an array of numbers. Received: {name}={value!r}")
 
 
 def ids(name: str, value: Any, vocabulary: int | None) -> None:

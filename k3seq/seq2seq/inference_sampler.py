@@ -117,9 +117,13 @@ class SampleEmbeddingSampler(GreedyEmbeddingSampler):
 
     def __init__(self, embedding_fn: Any = None, softmax_temperature: Any = None, seed: int | None = None):
         super().__init__(embedding_fn)
-        known = None if softmax_temperature is None else backend.known(ops.convert_to_tensor(softmax_temperature))
-        if known is not None:
-            check_temperature("softmax_temperature", float(known))
+        if softmax_temperature is not None:
+            expect.numbers("softmax_temperature", softmax_temperature)
+            temperature = ops.convert_to_tensor(softmax_temperature)
+            expect.rank("softmax_temperature", temperature, 0, "a scalar")
+            known = backend.known(temperature)
+            if known is not None:
+                check_temperature("softmax_temperature", float(known))
         self.softmax_temperature, self.seed = frozen(softmax_temperature), seed
         self.step = counter() if seed is None else None
         self._seed = seeded(seed)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from k3seq import arguments
 from k3seq.errors import UsageError
 from k3seq.random import fold, key
 from k3seq.seq2seq import expect
@@ -181,7 +182,10 @@ def with_number(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def seeded(seed: int | None) -> int:
     """The seed, or for None one drawn on the host (`keras.utils.set_random_seed` makes it repeatable)."""
-    return random.randrange(2**31) if seed is None else seed
+    if seed is None:
+        return random.randrange(2**31)
+    arguments.integer(0, 2**64 - 1, seed=seed)
+    return seed
 
 
 def draw_key(seed: int, name: str, step: Any) -> Tensor:

@@ -10,6 +10,7 @@ from keras import ops
 from k3seq import backend
 from k3seq.errors import UsageError
 from k3seq.random import bernoulli, categorical, fold
+from k3seq.seq2seq import expect
 from k3seq.seq2seq.parts import loaded_parts
 from k3seq.seq2seq.sampler_base import (
     as_config,
@@ -34,6 +35,7 @@ class _Scheduled(TrainingSampler):
     def __init__(self, sampling_probability: Any, time_major: bool, **seeds: int | None):
         super().__init__(time_major)
         if not callable(sampling_probability):
+            expect.numbers("sampling_probability", sampling_probability)
             given = np.shape(sampling_probability) if np.isscalar(sampling_probability) else None
             shape = given if given is not None else ops.convert_to_tensor(sampling_probability).shape
             if len(shape) > 1:

@@ -1,4 +1,4 @@
-"""A competitor with a fault: the native LSTM loop whose forget gates have no bias of 1."""
+"""A peer with a fault: the native LSTM loop whose forget gates have no bias of 1."""
 
 from k3seq.bench.peers import torch_lstm
 

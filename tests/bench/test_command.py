@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bench.fakes import row
+from k3seq import cli
 from k3seq.bench import Report, problems, suites
 from k3seq.commands import bench
 from k3seq.errors import DataError, UsageError
@@ -82,7 +83,7 @@ def test_a_peer_with_a_wrong_weight_is_marked_and_the_exit_code_stays_0(result):
     assert of(result, "k3seq")["losses"] != of(result, "planted")["losses"]
 
 
-def test_what_changed_against_an_older_run_is_told(result):
+def test_what_changed_against_an_older_run_is_reported(result):
     verdicts = {change["key"]: change["verdict"] for change in result["changes"]}
     assert verdicts["tiny padded | train | k3seq | torch | no jit"] == "slower"
     assert sorted(verdicts.values()) == ["new", "new", "slower"]
@@ -126,6 +127,24 @@ def test_wrong_usage_is_refused_before_anything_is_measured(options, message):
     with pytest.raises(UsageError) as error:
         bench.bench(**options)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "target, message",
+    [
+        ("json:dumps", "Expected json:dumps to need no arguments. Received: missing a required argument: 'obj'"),
+        ("sys:exit", "Expected sys:exit to return a Keras layer or model. Received: it ended the process"),
+        ("os:getcwd", "Expected os:getcwd to return a Keras layer or model. Received: str"),
+        (":x", "Expected package.module:name of an object that can be imported. Received: :x (Empty module name)"),
+        ("nowhere:y", "Expected package.module:name of an object that can be imported. Received: nowhere:y (No module named"),
+    ],
+)
+@pytest.mark.parametrize("inputs", [[], ["--inputs", '{"shape": [2, 3]}']], ids=["", "inputs"])
+def test_a_target_that_is_no_factory_is_one_line_and_nothing_is_measured(here, capsys, monkeypatch, target, message, inputs):
+    monkeypatch.setattr(bench.benchmark, "run_benchmark", lambda *_, **__: pytest.fail("measured"))
+    assert cli.main(["bench", target, "--backends", "torch", *inputs]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"k3seq: {message}") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", ["no json", "[]", '{"result": {}}', '{"result": {"rows": [{"key": 1}]}}'])

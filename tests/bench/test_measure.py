@@ -35,7 +35,7 @@ def test_every_row_is_warm_before_the_first_round():
     assert names == ["load", "load", "prepare", "prepare", *["take"] * 6]
 
 
-def test_heats_are_measured_one_after_another():
+def test_groups_are_measured_one_after_another():
     script = Script()
     measured(script, [work("one")], [work("two")], rounds=2)
     assert [number for number, _ in script.asked] == [0, 0, 0, 0, 1, 1, 1, 1]
@@ -65,7 +65,7 @@ def test_a_row_that_fails_keeps_why_and_the_others_go_on(when):
     assert not report.ok and measured(Script()).ok
 
 
-def test_a_competitor_that_is_not_installed_is_missing_and_no_failure():
+def test_a_peer_that_is_not_installed_is_missing_and_no_failure():
     report = measured(Script({"load": {"missing": "transformers"}}))
     assert report.rows[0].status == "missing" and report.ok
     assert report.rows[0].message == "Expected the package transformers. Received: not installed"
@@ -92,7 +92,7 @@ def test_a_start_is_measured_in_a_new_process_each_round():
     assert report.rows[0].steps == 1 and len(report.rows[0].rounds) == 2
 
 
-def test_a_package_that_is_not_there_is_told_and_any_other_import_error_is_raised(monkeypatch):
+def test_a_missing_package_is_reported_and_any_other_import_error_is_raised(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)  # importing it raises ModuleNotFoundError
     assert load({"maker": "k3seq.bench.peers.marian:decode"}) == {"missing": "transformers"}
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):

@@ -1,4 +1,4 @@
-"""The packages beside k3seq's Transformer: rows, weights and scores; those that are not installed are told, not run."""
+"""Packages that are compared with k3seq's Transformer: rows, weights and scores; those that are not installed are skipped."""
 
 import importlib.util
 import sys
@@ -28,7 +28,7 @@ def rows_of(suite, problem, backends=BACKENDS, jits="matrix"):
 
 @pytest.mark.once
 @pytest.mark.parametrize("problem", ["transformer-v8000 greedy", "transformer-v8000 beam 5"])
-def test_decoding_a_transformer_has_three_packages_beside_it(problem):
+def test_decoding_a_transformer_is_compared_with_three_packages(problem):
     works = rows_of("decode", problem)
     assert {(w.implementation, w.backend, w.jit) for w in works if w.implementation != "k3seq"} == {
         *(("hub", name, entry.jit[0]) for name, entry in BACKENDS.items()),
@@ -50,7 +50,7 @@ def test_packages_follow_the_backends_and_modes_that_are_asked_for():
 
 
 @pytest.mark.once
-def test_training_a_transformer_has_kerashub_beside_every_row():
+def test_every_row_of_training_a_transformer_has_one_of_kerashub():
     works = rows_of("train", "transformer-v8000")
     ours, hub = (
         [(w.backend, w.jit, w.tokens) for w in works if w.implementation == implementation]
@@ -143,7 +143,7 @@ def peers(backend):
     def made(module):
         package = PACKAGES.get(module.removeprefix("peers."))
         if package and importlib.util.find_spec(package) is None:
-            pytest.skip(f"the competitor {package} is not installed")
+            pytest.skip(f"the package {package} is not installed")
         if module not in workers:
             workers[module] = Worker(backend)
         return Peer(workers[module], module)

@@ -43,7 +43,7 @@ def test_rows_of_a_problem_get_the_same_batch():
             assert w.case.name == w.problem
 
 
-def test_training_has_stock_keras_and_native_loops_beside_it():
+def test_training_is_compared_with_stock_keras_and_native_loops():
     rows = {(w.implementation, w.backend) for w in ALL["train"] if w.problem == "lstm-v500"}
     assert rows == {
         *((implementation, backend) for implementation in ("k3seq", "keras") for backend in BACKENDS),
@@ -75,7 +75,7 @@ def test_a_backend_that_is_not_asked_for_has_no_rows():
         assert {w.backend for group in groups(name, {"torch": BACKENDS["torch"]}) for w in group} == {"torch"}
 
 
-def test_weights_are_told_apart_by_shape_and_number_alone():
+def test_weights_depend_on_shape_and_number_alone():
     one, two = Weights(), Weights()
     first = one.draw(3, 4)
     assert not np.array_equal(first, one.draw(3, 4))
@@ -100,22 +100,22 @@ def test_a_users_case_counts_its_tokens():
         problems.own(Case("own", "a:b"), "train", backends, "first")
 
 
-def stamped(*losses):
+def parity_of(*losses):
     rows = [row((1.0,), implementation=str(i), losses=values) for i, values in enumerate(losses)]
     row_parity.by_losses(rows, MATRIX)
     return [one.parity for one in rows]
 
 
-def test_rows_are_held_to_the_middle_of_their_problem():
+def test_rows_are_compared_with_the_median_of_their_problem():
     right, near, wrong = [3.0, 2.0, 1.0], [3.0, 2.0, 1.0 + 5e-5], [3.0, 2.0, 1.01]
-    assert stamped(right, right, near) == ["equal", "equal", "equal"]
-    assert stamped(right, wrong, right) == ["equal", "differs", "equal"]
-    assert stamped(right, wrong) == ["differs", "differs"]  # of two nobody knows which is wrong
-    assert stamped([float("nan")] * 3, right, right)[0] == "differs"
+    assert parity_of(right, right, near) == ["equal", "equal", "equal"]
+    assert parity_of(right, wrong, right) == ["equal", "differs", "equal"]
+    assert parity_of(right, wrong) == ["differs", "differs"]  # two rows do not show which one is wrong
+    assert parity_of([float("nan")] * 3, right, right)[0] == "differs"
 
 
 def test_a_row_alone_is_not_called_equal():
-    assert stamped([3.0, 2.0, 1.0]) == [""]
+    assert parity_of([3.0, 2.0, 1.0]) == [""]
     rows = [row((1.0,), losses=[1.0], problem=name) for name in ("one", "two")]
     row_parity.by_losses(rows, MATRIX)
     assert [one.parity for one in rows] == ["", ""]

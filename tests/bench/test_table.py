@@ -66,10 +66,10 @@ def test_a_row_without_figures_says_why(shown):
     assert line_of(shown, "gone")[-1].strip() == "failed: The process ended"
 
 
-def test_a_competitor_is_named_with_its_version_and_on_no_backend_where_it_is_its_own():
-    told = {"version": "2.0", "devices": ["cpu"]}
-    engine = row((1.0,), implementation="ctranslate2", about={"backend": "ctranslate2", **told})
-    hub = row((1.0,), implementation="keras_hub", about={"backend": "jax", "keras_hub": "0.32.0", **told})
+def test_a_peer_is_named_with_its_version_and_its_backend_if_that_is_another_package():
+    about = {"version": "2.0", "devices": ["cpu"]}
+    engine = row((1.0,), implementation="ctranslate2", about={"backend": "ctranslate2", **about})
+    hub = row((1.0,), implementation="keras_hub", about={"backend": "jax", "keras_hub": "0.32.0", **about})
     assert [table.label(one) for one in (engine, hub)] == ["ctranslate2 jit", "keras_hub jax jit"]
     assert "keras_hub 0.32.0" in bench_page(report(hub)) and "keras_hub 0" not in bench_page(report(engine))
 
@@ -144,14 +144,14 @@ def test_a_slower_machine_changes_no_row_and_a_slower_row_shows_on_it():
     assert found["k3seq"].relative == pytest.approx(1.2) and found["k3seq"].ratio == pytest.approx(2.04 / 1.1)
 
 
-def test_a_change_of_all_rows_of_ours_shows_beside_a_competitor():
+def test_a_change_of_all_rows_of_ours_shows_where_a_peer_did_not_change():
     old = run_of(**OLD) + [dict(one, key=one["key"] + " no jit") for one in run_of(k3seq=OLD["k3seq"])]
     new = [dict(one, rounds=[t * 0.5 for t in one["rounds"]]) if one["implementation"] == "k3seq" else one for one in old]
     assert [change.verdict for change in compare(old, new) if "k3seq" in change.key] == ["faster", "faster"]
 
 
 @pytest.mark.parametrize("implementation", ["k3seq", "own"])
-def test_without_a_competitor_one_changed_row_of_three_is_told_from_the_others(implementation):
+def test_without_a_peer_one_changed_row_of_three_is_found(implementation):
     def run_on(backends, factor, slower=1.0):
         times = {b: scaled((n, 1.1 * n, 1.2 * n), (factor,) * 3) for n, b in enumerate(backends, 1)}
         times["jax"] = scaled(times["jax"], (slower,) * 3)
@@ -162,17 +162,17 @@ def test_without_a_competitor_one_changed_row_of_three_is_told_from_the_others(i
     three = ("jax", "tensorflow", "torch")
     found = compare(run_on(three, 1.0), run_on(three, 1.5, slower=1.3))
     assert [change.verdict for change in found] == ["slower", "same", "same"]
-    # Of two nobody knows which one changed: they are held against the clock.
+    # Two rows do not show which one changed: their times are compared.
     found = compare(run_on(three[:2], 1.0), run_on(three[:2], 1.0, slower=1.3))
     assert [(change.verdict, change.relative) for change in found] == [("slower", None), ("same", None)]
 
 
-def test_what_competitors_moved_by_among_themselves_is_noise():
+def test_changes_among_peers_are_noise():
     def verdict(factor):
         new = dict(OLD, k3seq=scaled(OLD["k3seq"], (1.3,) * 3), keras=scaled(OLD["keras"], (factor,) * 3))
         return compare(run_of(**OLD), run_of(**new))[0].verdict
 
-    # Against keras and plain; at 1.25 these lie 25 % apart, though nobody changed them.
+    # Against keras and plain; at 1.25 these differ by 25 % without a change of code.
     assert (verdict(1.0), verdict(1.25)) == ("slower", "same")
 
 

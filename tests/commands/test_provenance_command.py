@@ -17,7 +17,7 @@ def tiny():
 
 
 def subclassed():
-    """A model that does not tell its inputs."""
+    """A model whose inputs are not known."""
 
     class Subclassed(keras.Model):
         def call(self, x):

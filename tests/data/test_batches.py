@@ -130,7 +130,7 @@ def test_bucket_widths_pad_least_of_all_choices(lengths, count):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"examples": []}, "Received: 0, batch_size=2"),
+        ({"examples": []}, "at least one example"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"buckets": 0}, "buckets=0"),
         ({"buckets": []}, "buckets=\\[\\]"),
@@ -138,6 +138,13 @@ def test_bucket_widths_pad_least_of_all_choices(lengths, count):
         ({"buckets": [2]}, "fit into buckets"),
         ({"examples": [([1], []), ([], [1])]}, "Received: none in example 1"),
         ({"seed": -1}, "seed=-1"),
+        ({"seed": float("inf")}, "seed=inf"),
+        ({"buckets": b"4"}, "buckets=b'4'"),
+        ({"buckets": [(1, 2.5)]}, "buckets=2.5"),
+        ({"batch_size": True}, "batch_size=True"),
+        ({"examples": None}, "list of \\(source ids, target ids\\). Received: None"),
+        ({"examples": ["lstm"]}, "list of \\(source ids, target ids\\). Received: \\['lstm'\\]"),
+        ({"examples": iter([([1], [1])])}, "list of \\(source ids, target ids\\). Received: <list_itera"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, words):

@@ -240,6 +240,12 @@ def test_saving_into_a_missing_folder_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("symbols", [None, 1.5, {"a": 4}])
+def test_symbols_that_are_no_list_are_refused(symbols):
+    with pytest.raises(UsageError, match="Expected symbols to be a list of str. Received: symbols="):
+        tokenizers.CharTokenizer(symbols)
+
+
 def test_an_unknown_kind_names_the_choices():
     with pytest.raises(UsageError, match="Expected one of char, space, word, subword. Received: tokens='bytes'"):
         tokenizers.of_kind("bytes")

@@ -206,8 +206,9 @@ REFUSED = {
     "the width is over the vocabulary": (dict(beam_width=7), {}, "vocabulary of 6. Received: beam_width=7"),
     "the width is 0": (dict(beam_width=0), {}, "Received: beam_width=0"),
     "more results than beams": (dict(n_best=3), {}, "1..2. Received: n_best=3"),
-    "no steps": (dict(max_steps=0), {}, "max_steps of at least 1. Received: 0"),
-    "a step of a half": (dict(max_steps=2.5), {}, "Received: 2.5"),
+    "no steps": (dict(max_steps=0), {}, "max_steps to be an integer of at least 1. Received: max_steps=0"),
+    "no model": (dict(model={"a": 1}), {}, "Expected model with start, step, variables. Received: dict"),
+    "a step of a half": (dict(max_steps=2.5), {}, "Received: max_steps=2.5"),
     "the groups do not divide the width": (dict(processors=[DiverseGroups(3)]), {}, "divide beam_width"),
     "too many hypotheses to try all": (dict(beam_width="all", max_steps=12), {}, "Received: 48828125 of 12 steps"),
     "a forbidden token is outside the vocabulary": (dict(processors=[Forbid([6])]), {}, "Received: 6"),
@@ -264,6 +265,9 @@ def test_a_value_out_of_range_is_refused(make, value):
         ([], {}, "at least one model"),
         ([TableModel()], dict(mean="median"), "mean='median'"),
         ([TableModel()], dict(weights=[1, 2]), "each of 1 members"),
+        ([TableModel()], dict(weights="lstm"), "weights to be a list of numbers. Received: weights='lstm'"),
+        (None, {}, "members to be a list of models. Received: NoneType"),
+        ([3], {}, "each member with start, step, variables. Received: int"),
     ],
 )
 def test_an_ensemble_that_cannot_be_is_refused(members, options, message):

@@ -23,7 +23,7 @@ def graph():
     shared = layers.Dense(4, name="shared")
     kept, _ = part(shared(shared(x)))
     stopped = ops.stop_gradient(layers.Dense(4, name="stopped")(x))
-    layers.Dense(4, name="beside")(x)  # made from the same input, behind nothing
+    layers.Dense(4, name="unused")(x)  # of the same input, and nothing uses it
     return layers.Dense(4, name="frozen", trainable=False)(kept + stopped)
 
 
@@ -73,7 +73,7 @@ def subclassed():
 
 
 @pytest.fixture(scope="module")
-def told(subclassed):
+def provenance(subclassed):
     return provenance_of(subclassed, X)
 
 
@@ -90,13 +90,13 @@ def test_the_calls_behind_a_tensor_stand_in_the_order_of_computing_with_their_sh
     stopped, rest = [p for p in paths if "stop" in p], [p for p in paths if "stop" not in p]
     assert rest == ["shared", "shared", "part", "lost", "kept", "add", "frozen"] and stopped[0] == "stopped"
     assert paths.index(stopped[1]) < paths.index("add")
-    assert "beside" not in paths
+    assert "unused" not in paths
     assert {shape for call in found.calls for shape, _ in call.left} == {(2, 4)}
     assert found.inputs == [("x", (2, 4), "float32")]
     assert [call.depth for call in found.calls if call.path in ("part", "kept", "lost")] == [0, 1, 1]
 
 
-def test_each_call_tells_where_its_tensors_come_from(found):
+def test_each_call_shows_where_its_tensors_come_from(found):
     place = {call.path: number for number, call in enumerate(found.calls)}  # of two calls the later
     first, second = (number for number, call in enumerate(found.calls) if call.path == "shared")
     origins = {number: call.origins for number, call in enumerate(found.calls)}
@@ -107,7 +107,7 @@ def test_each_call_tells_where_its_tensors_come_from(found):
     assert place["part"] in add and len(add) == 2
 
 
-def test_a_gradient_a_stopped_a_lost_and_a_frozen_weight_are_told_apart(found):
+def test_a_gradient_a_stopped_a_lost_and_a_frozen_weight_have_different_verdicts(found):
     assert verdicts(found) == {
         "shared": {"gradient"},
         "kept": {"gradient"},
@@ -131,41 +131,41 @@ def test_the_norm_is_that_of_the_gradient_of_the_projection():
     assert kernel.gradient != pytest.approx(other, rel=1e-2)
 
 
-def test_a_subclassed_model_tells_a_dropped_output_a_layer_never_called_and_a_bias_that_cancels_out(told):
-    assert verdicts(told) == {
+def test_a_subclassed_model_shows_a_dropped_output_a_layer_never_called_and_a_bias_that_cancels_out(provenance):
+    assert verdicts(provenance) == {
         "dense": {"gradient"},
         "dropped": {"not reached"},
         "never": {"not reached"},
         "cancelled": {"zero gradient"},
         "integers": {"zero gradient"},  # read, but through an argmax
     }
-    assert {call.path: call.used for call in told.calls}["dropped"] is False
-    assert [weight.path.split("/")[-2] for weight in told.weights][-2:] == ["never"] * 2
+    assert {call.path: call.used for call in provenance.calls}["dropped"] is False
+    assert [weight.path.split("/")[-2] for weight in provenance.weights][-2:] == ["never"] * 2
 
 
-def test_a_loop_is_told_as_its_body(told):
-    names = [(call.depth, call.path.split("/")[-1]) for call in told.calls]
+def test_a_loop_is_shown_as_its_body(provenance):
+    names = [(call.depth, call.path.split("/")[-1]) for call in provenance.calls]
     assert names == [(0, "subclassed"), (1, "dropped"), (1, "cell"), (2, "dense"), (1, "integers"), (1, "cancelled")]
-    assert told.calls[2].origins == ("input", 2)  # first from the input, then from itself
+    assert provenance.calls[2].origins == ("input", 2)  # first from the input, then from itself
 
 
-def test_the_table_names_every_call_and_weight(told):
-    lines = str(told).splitlines()
+def test_the_table_names_every_call_and_weight(provenance):
+    lines = str(provenance).splitlines()
     assert lines[0] == "subclassed, computed from input (2, 4) float32"
     assert lines[-1] == "weights: 2 gradient, 4 zero gradient, 4 not reached"
     body = "\n".join(lines[2:-1])
-    assert all(call.path in body for call in told.calls) and all(weight.path in body for weight in told.weights)
+    assert all(call.path in body for call in provenance.calls) and all(weight.path in body for weight in provenance.weights)
     assert sum("NOT USED: (2, 4) float32" in line for line in lines) == 1
     assert sum("(never called)" in line for line in lines) == 2
 
 
-def test_the_data_are_json(told):
-    data = json.loads(json.dumps(told.as_json(), allow_nan=False))
+def test_the_data_are_json(provenance):
+    data = json.loads(json.dumps(provenance.as_json(), allow_nan=False))
     assert {weight["verdict"] for weight in data["weights"]} == {"gradient", "zero gradient", "not reached"}
     assert data["calls"][2]["origins"] == ["input", 2] and data["calls"][2]["left"] == [[[2, 4], "float32"]]
 
 
-def test_the_model_is_left_as_it_was(subclassed, told):
+def test_the_model_is_left_as_it_was(subclassed, provenance):
     assert not any("call" in vars(layer) for layer in subclassed._flatten_layers())
     assert all(np.isfinite(ops.convert_to_numpy(variable.value)).all() for variable in subclassed.variables)
 
@@ -178,8 +178,8 @@ def test_drawn_ids_stay_below_the_smallest_vocabulary_and_lengths_within_the_ste
     assert [weight.verdict for weight in found.weights] == ["gradient"]
 
 
-def test_the_picture_has_a_box_for_each_call_and_colours_weights_by_verdict(found, told):
-    for each, nothing in ((found, 0), (told, 1)):
+def test_the_picture_has_a_box_for_each_call_and_colours_weights_by_verdict(found, provenance):
+    for each, nothing in ((found, 0), (provenance, 1)):
         axes = draw_provenance(each).axes[0]
         boxes = [patch for patch in axes.patches if type(patch).__name__ == "FancyBboxPatch"]
         assert len(boxes) == len(each.inputs) + len(each.calls) + nothing  # the layers that were never called share a box

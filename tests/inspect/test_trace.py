@@ -13,7 +13,7 @@ SEQ2SEQ_INPUTS = {
 }
 
 
-def test_the_encoder_decoder_tells_what_enters_and_leaves_each_part(capsys):
+def test_the_encoder_decoder_shows_what_enters_and_leaves_each_part(capsys):
     trace = {passage.path: passage for passage in shape_trace(LSTMSeq2Seq(), SEQ2SEQ_INPUTS)}
     tokens, state = ((2, 30), "int32"), ((2, 64), "float32")
     assert trace["encoder"].entered == [tokens, ((2,), "int32")]
@@ -21,7 +21,7 @@ def test_the_encoder_decoder_tells_what_enters_and_leaves_each_part(capsys):
     assert trace["encoder/embedding"].left == [((2, 30, 50), "float32")]
     assert trace["decoder"].entered == [((2, 20), "int32"), state, state]
     assert trace["output"].left == [((2, 20, 500), "float32")]
-    assert capsys.readouterr().out == ""  # told, never printed
+    assert capsys.readouterr().out == ""  # the trace is returned, not printed
 
 
 def test_a_line_shows_depth_path_class_and_shapes():
@@ -31,7 +31,7 @@ def test_a_line_shows_depth_path_class_and_shapes():
     assert lines[-1].startswith("  ") and not lines[0].startswith(" ")
 
 
-def test_a_shared_layer_is_told_each_time():
+def test_a_shared_layer_is_reported_each_time():
     x = keras.Input((3,))
     dense = keras.layers.Dense(3, name="dense")
     trace = shape_trace(keras.Model(x, dense(dense(x))), np.zeros((1, 3), "float32"))

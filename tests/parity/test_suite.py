@@ -154,7 +154,7 @@ def test_targets_are_cases_lists_of_cases_and_factories(pool):
         (":x", "Received: :x"),
         ("nopattern", "pattern"),
         ("parity.sample_layers:Shift", "inputs"),
-        ("parity.sample_layers:is_faulty", "inputs"),
+        ("parity.sample_layers:is_faulty", "to return a Keras layer or model. Received: bool$"),
     ],
 )
 def test_an_unknown_target_is_refused_in_one_line(pool, target, message):

@@ -15,6 +15,8 @@ from k3seq.seq2seq import (
     BeamSearchDecoder,
     GreedyEmbeddingSampler,
     LuongAttention,
+    SampleEmbeddingSampler,
+    ScheduledEmbeddingTrainingSampler,
     TrainingSampler,
 )
 
@@ -112,7 +114,7 @@ REFUSED = {
         "Expected memory of at least one step. Received: 0 steps",
     ),
     "zero length, inputs": (lambda: trained(zeros(), 0), "Expected inputs of at least one step. Received: 0 steps"),
-    "zero length, results": (by_beams(max_steps=0), "Expected max_steps of at least 1. Received: 0"),
+    "zero length, results": (by_beams(max_steps=0), "Expected max_steps to be an integer of at least 1. Received: max_steps=0"),
     "state, decode": (
         by_beams(Forgetful()),
         "Expected step to return a state of the structure that it was given. Received: another one",
@@ -124,6 +126,30 @@ REFUSED = {
     "state, attention": (
         lambda: trained(zeros(), wrapped=True),
         "Expected state to be an AttentionWrapperState with a memory, as get_initial_state gives. Received: list of 2 parts",
+    ),
+    "a limit of text": (
+        lambda: BasicDecoder(cell(), GreedyEmbeddingSampler(), maximum_iterations="3"),
+        "Expected maximum_iterations to be an integer of at least 0. Received: maximum_iterations='3'",
+    ),
+    "a fractional limit": (
+        lambda: BeamSearchDecoder(cell(), 2, maximum_iterations=1.5),
+        "Expected maximum_iterations to be an integer of at least 0. Received: maximum_iterations=1.5",
+    ),
+    "a temperature of text": (
+        lambda: SampleEmbeddingSampler(softmax_temperature="1"),
+        "Expected softmax_temperature to be a number or an array of numbers. Received: softmax_temperature='1'",
+    ),
+    "a vector of temperatures": (
+        lambda: SampleEmbeddingSampler(softmax_temperature=[1.0, 2.0]),
+        "Expected softmax_temperature to be a scalar. Received: shape (2,)",
+    ),
+    "a probability of text": (
+        lambda: ScheduledEmbeddingTrainingSampler("0.5"),
+        "Expected sampling_probability to be a number or an array of numbers. Received: sampling_probability='0.5'",
+    ),
+    "a fractional seed": (
+        lambda: SampleEmbeddingSampler(seed=1.5),
+        "Expected seed to be an integer in 0..2**64-1. Received: seed=1.5",
     ),
     "prefix, decode": (
         by_beams(prefix=[3] * 5),

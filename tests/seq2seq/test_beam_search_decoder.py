@@ -148,6 +148,12 @@ REFUSED = {
         "2 tensors, as the cell's. Received: 1",
     ),
     "coverage without attention": (lambda: search(decoder(coverage_penalty_weight=0.1)), "coverage_penalty_weight of 0"),
+    "a length penalty of nan": (lambda: decoder(length_penalty_weight=float("nan")), "length_penalty_weight to be a finite"),
+    "a coverage penalty of inf": (
+        lambda: decoder(coverage_penalty_weight=float("inf")),
+        "Received: coverage_penalty_weight=inf",
+    ),
+    "a coverage penalty of text": (lambda: decoder(coverage_penalty_weight="1"), "Received: coverage_penalty_weight='1'"),
     "no embedding": (lambda: search(decoder(), None), "either an embedding or an embedding_fn. Received: neither"),
     "two embeddings": (lambda: search(decoder(embedding_fn=lambda ids: ids)), "Received: both"),
     "no function": (lambda: decoder(embedding_fn=3), "embedding_fn to be a callable"),

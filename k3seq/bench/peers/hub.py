@@ -74,11 +74,11 @@ class Translator(keras_hub.models.Seq2SeqLM):
         memory, prompt = self._encode(inputs["source"]), inputs["prompt"]
         rows, heads = ops.shape(memory)[0], self.sizes["num_heads"]
 
-        def room(steps):
+        def empty(steps):
             return ops.zeros((rows, 2, steps, heads, self.sizes["embed_dim"] // heads))
 
-        own = tuple(room(prompt.shape[1] - 1) for _ in self.decoders)
-        cross = tuple(room(inputs["source"].shape[1]) for _ in self.decoders)
+        own = tuple(empty(prompt.shape[1] - 1) for _ in self.decoders)
+        cross = tuple(empty(inputs["source"].shape[1]) for _ in self.decoders)
         # Fills the keys and values of the memory; the sampler takes this first step once more.
         _, (_, _, cross) = self._step(prompt[:, :1], (memory, own, cross), 0, update=0)
 

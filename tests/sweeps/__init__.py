@@ -1,0 +1,1 @@
+"""Functions that the workers of `test_api_sweep.py` call on each backend."""
