@@ -129,7 +129,7 @@ class StepMixin(StepContract):
         for variables, values in zip(groups, state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        logs = {name: float(value) for name, value in logs.items()}
+        logs = {name: float(value) for name, value in sorted(logs.items())}  # in the order of Keras, also without jit
         return logs if return_dict else keras_internals.logs_as_list(self, logs)
 
     def train_step(self, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:

@@ -35,7 +35,13 @@ WAIT = """
 """
 
 
-def start(folder, body, *arguments, before=None, text=True):
+def heard():
+    """A suite that was started in the background of a script ignores these signals, and so does what it starts."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(folder, body, *arguments, before=heard, text=True):
     code = COMMAND.format(body=body.strip(), arguments=list(arguments))
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
