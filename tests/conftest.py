@@ -55,7 +55,8 @@ def pytest_report_header(config):
 def pytest_collection_modifyitems(config, items):
     heavy = pytest.mark.skip(reason="too long for every run: pytest --heavy runs it")
     for item in items:
-        if item.path.parent.name in INFERENCE and not item.get_closest_marker("once"):
+        trains = item.path.name == "test_labels_and_weights.py"
+        if item.path.parent.name in INFERENCE and not trains and not item.get_closest_marker("once"):
             item.add_marker("inference")
         if item.get_closest_marker("heavy") and not config.getoption("--heavy"):
             item.add_marker(heavy)
