@@ -55,8 +55,7 @@ def pytest_report_header(config):
 def pytest_collection_modifyitems(config, items):
     heavy = pytest.mark.skip(reason="too long for every run: pytest --heavy runs it")
     for item in items:
-        trains = item.path.name == "test_labels_and_weights.py"
-        if item.path.parent.name in INFERENCE and not trains and not item.get_closest_marker("once"):
+        if item.path.parent.name in INFERENCE and not any(map(item.get_closest_marker, ("once", "trains"))):
             item.add_marker("inference")
         if item.get_closest_marker("heavy") and not config.getoption("--heavy"):
             item.add_marker(heavy)

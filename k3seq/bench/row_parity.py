@@ -8,10 +8,10 @@ from k3seq.bench.work import Row
 from k3seq.parity import suite
 from k3seq.parity.case import from_payload
 from k3seq.parity.pool import Pool
+from k3seq.parity.verdicts import FAILING
 from k3seq.runtime.matrix import Matrix
 
 CHECKS = ("parameters", "forward", "gradients")
-BAD = ("differs", "failed")
 
 
 def by_losses(rows: Sequence[Row], matrix: Matrix) -> None:
@@ -67,7 +67,7 @@ def _only(name, case):
 
 
 def _set_parity(row, found):
-    bad = [r for r in found if r.verdict in BAD]
+    bad = [r for r in found if r.verdict in FAILING]
     if bad:
         details = [f"{r.check} {' and '.join(r.pair)} {r.relative if r.relative is None else f'{r.relative:.1e}'}" for r in bad]
         row.parity, row.parity_note = "differs", "; ".join([*([row.parity_note] if row.parity_note else []), *details])

@@ -1,1 +1,4 @@
-"""The work of each command of `k3seq`: `run(...)` shows it and returns what `--json` writes."""
+"""The commands of `k3seq`: in each module a function of the same name shows the result and returns what `--json` writes.
+
+`invocation`, `options`, `process` and `consoles` hold what the commands share.
+"""

@@ -61,7 +61,9 @@ def prepare_streams() -> None:
 def without_tensorflow() -> Iterator[None]:
     """Hides TensorFlow while a model is saved or loaded on another backend.
 
-    Keras imports it then wherever it is installed, which takes seconds and prints lines of its own.
+    Keras imports it then wherever it is installed, which takes seconds and prints lines of its own. Keras remembers that
+    TensorFlow is missing, so this is for the process of a command only. A user's process has
+    `pipeline.import_tensorflow_quietly`.
     """
     if os.environ.get("KERAS_BACKEND") == "tensorflow" or "tensorflow" in sys.modules:
         yield

@@ -51,7 +51,16 @@ class Decoder:
 
     hypotheses = 1  # for each row of the batch
 
-    def __init__(self, model: Any, max_steps: int, start: int, end: int, jit: bool | None, *, processors: Sequence[Any]):
+    def __init__(
+        self,
+        model: Any,
+        max_steps: int,
+        start: int = 1,
+        end: int = 2,
+        jit: bool | None = None,
+        *,
+        processors: Sequence[Any] = (),
+    ):
         check_model("model", model)
         arguments.positive(max_steps=max_steps)
         arguments.integer(0, start=start, end=end)
@@ -64,7 +73,10 @@ class Decoder:
         self.model, self.max_steps, self.start, self.end = model, int(max_steps), int(start), int(end)
         self.processors, self.vocabulary, self._seen = tuple(processors), 0, set()  # 0: not known yet
         self._start_arguments = {"steps": self.max_steps} if "steps" in inspect.signature(model.start).parameters else {}
-        self._run = backend.compiled(self._search, model.variables, jit)
+        self._compile(jit)
+
+    def _compile(self, jit):
+        self._run = backend.compiled(self._search, self.model.variables, jit)
 
     def compilations(self) -> int:
         """How often the loop was compiled: once per shape of the inputs, 0 on a backend that runs eagerly."""
@@ -148,10 +160,10 @@ class Decoder:
 class Stepwise(Decoder):
     """Decodes each hypothesis on its own, token by token. A subclass defines `_choose`."""
 
-    def __init__(self, model: Any, max_steps: int, start: int, end: int, jit: bool | None, *, processors: Sequence[Any]):
-        super().__init__(model, max_steps, start, end, jit, processors=processors)
-        self._first = backend.compiled(self._begin, model.variables, jit)
-        self._next = backend.compiled(self._advance, model.variables, jit)
+    def _compile(self, jit):
+        super()._compile(jit)
+        self._first = backend.compiled(self._begin, self.model.variables, jit)
+        self._next = backend.compiled(self._advance, self.model.variables, jit)
 
     def compilations(self) -> int:
         """How often something was compiled: once per shape of the inputs, twice for streams; 0 where it runs eagerly."""
@@ -242,18 +254,6 @@ class Greedy(Stepwise):
         decode = Greedy(model, max_steps=20)
         decoded = decode({"source": source, "source_lengths": lengths})
     """
-
-    def __init__(
-        self,
-        model: Any,
-        max_steps: int,
-        start: int = 1,
-        end: int = 2,
-        jit: bool | None = None,
-        *,
-        processors: Sequence[Any] = (),
-    ):
-        super().__init__(model, max_steps, start, end, jit, processors=processors)
 
     def __call__(self, source: Any, prefix: Any = None) -> Any:
         """Decodes a batch. Returns `Decoded` without the axis of hypotheses.

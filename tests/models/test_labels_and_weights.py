@@ -9,6 +9,8 @@ from k3seq.errors import UsageError
 from k3seq.models import Seq2Seq, registry
 from k3seq.train import TokenCrossentropy, chunked_token_crossentropy, token_crossentropy
 
+pytestmark = pytest.mark.trains
+
 V = 5
 TABLE = np.random.default_rng(0).normal(size=(V, V)).astype("float32")
 TARGET = np.array([[1, 4, 2], [1, 3, 0], [1, 0, 0]], "int32")  # as many rows as steps, so that rows and steps can be confused
