@@ -5,6 +5,7 @@ files move to their final names. A reader looks into `.saved` first, so that it 
 """
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
@@ -232,9 +233,10 @@ def _complete(folder: Path, directory: Path) -> None:
         try:
             folder.rename(directory / _SAVED)
             break
-        except OSError:
-            if not (directory / _SAVED).is_dir():
-                raise  # otherwise another process has completed a save since
+        except OSError as error:
+            # Another process has completed a save since; it may have moved its files to their names by now.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
     sync(directory)
     _move_saved(directory)
 

@@ -1,5 +1,6 @@
 """Run directories: created by one training, replaced at once wherever a process is killed, verified when they are read."""
 
+import errno
 import json
 import os
 import subprocess
@@ -117,6 +118,25 @@ def test_reading_while_another_process_saves_gives_one_run(tmp_path):
     while any(writer.poll() is None for writer in writers):
         assert 0 <= int(load(tmp_path)) < 60
     assert [writer.returncode for writer in writers] == [0, 0] and load(tmp_path) == "59"
+
+
+@pytest.mark.parametrize("number, code", [(errno.ENOTEMPTY, None), (errno.EEXIST, None), (errno.EACCES, "Permission denied")])
+def test_a_save_that_meets_another_one_is_tried_again(tmp_path, monkeypatch, number, code):
+    """The other process may have moved its files away before this one looks."""
+    rename, errors = Path.rename, [OSError(number, os.strerror(number))]
+
+    def renamed(self, target):
+        if errors and Path(target).name == ".saved":
+            raise errors.pop()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    if code is None:
+        save(tmp_path, "new")
+        assert load(tmp_path) == "new" and not errors
+    else:
+        with pytest.raises(DataError, match=code):
+            save(tmp_path, "new")
 
 
 def test_the_record_alone_is_replaced(tmp_path):
